@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrAgain says that a read or write would block: a state, not a failure. The handler is called when that changes.
+var ErrAgain = errors.New("not ready")
+
+// ErrClosed is what a closed connection answers.
+var ErrClosed = errors.New("connection closed")
+
+// Handler serves a connection. All calls come on the connection's loop.
+type Handler interface {
+	// Ready is called when the connection may have become readable or writable, was asked for with Loop.Again, or when
+	// the engine starts to drain. Calls without cause happen.
+	Ready(c *Conn)
+	// Timeout is called when the deadline of SetTimeout has passed.
+	Timeout(c *Conn)
+	// Connected is called once for a dialled connection: with nil, or with why it could not be had; it is closed then.
+	Connected(c *Conn, err error)
+}
+
+// Layer stands between a connection and its socket: TLS. Read and Write have the meaning of Conn's and use the
+// connection's Raw… methods below them. A connection with a layer is not spliced.
+type Layer interface {
+	Read(c *Conn, p []byte) (int, error)
+	Write(c *Conn, p []byte) (int, error)
+	// CloseWrite says goodbye (close_notify); the socket's own half-close follows.
+	CloseWrite(c *Conn) error
+}
+
+const (
+	readable uint16 = 1 << iota
+	writable
+	hungUp // the event carried RDHUP: a short read proves nothing, read on to EOF
+	failed // the event carried ERR
+	dialling
+	queued
+	wroteFIN
+	closed
+)
+
+// Conn is a non-blocking stream socket on a loop. Owned by the loop; no lock.
+type Conn struct {
+	loop    *Loop
+	handler Handler
+	layer   Layer
+	from    *Listener // that accepted it; nil if dialled
+	dial    *dial     // while it is on its way
+	timer   timer
+	peer    netip.AddrPort
+	fd      int
+	state   uint16
+}
+
+// Loop is where the connection lives.
+func (c *Conn) Loop() *Loop { return c.loop }
+
+// Peer is the other end's address; the zero value on a UNIX socket.
+func (c *Conn) Peer() netip.AddrPort { return c.peer }
+
+// SetHandler passes the connection on, as from a pool to an exchange.
+func (c *Conn) SetHandler(h Handler) { c.handler = h }
+
+// Handler is who serves the connection.
+func (c *Conn) Handler() Handler { return c.handler }
+
+// SetLayer puts y between the connection and its socket; nil takes it away.
+func (c *Conn) SetLayer(y Layer) { c.layer = y }
+
+// Closed says that Close or Reset was called, or that the dial failed.
+func (c *Conn) Closed() bool { return c.state&closed != 0 }
+
+// Dialling says that the connection is not there yet.
+func (c *Conn) Dialling() bool { return c.state&dialling != 0 }
+
+// Readable says that a read may find something.
+func (c *Conn) Readable() bool { return c.state&readable != 0 }
+
+// Writable says that a write may take something.
+func (c *Conn) Writable() bool { return c.state&writable != 0 }
+
+// Failure is the socket's pending error (ECONNRESET, ETIMEDOUT), asked for only if an event told of one; nil
+// otherwise. It finds a reset also on a connection that nobody reads.
+func (c *Conn) Failure() error {
+	if c.state&failed == 0 {
+		return nil
+	}
+	c.state &^= failed
+	if e := socketError(c.fd); e != 0 {
+		return sysErr("socket", e)
+	}
+	return nil
+}
+
+// SetTimeout calls the handler's Timeout d from now, rounded up to the wheel's tick; 0 turns it off. Putting a
+// deadline off costs a store.
+func (c *Conn) SetTimeout(d time.Duration) {
+	if d <= 0 {
+		c.loop.wheel.clear(&c.timer)
+		return
+	}
+	c.loop.wheel.set(&c.timer, d)
+}
+
+func (c *Conn) expire() {
+	if c.state&dialling != 0 {
+		c.dialTimeout()
+		return
+	}
+	c.handler.Timeout(c)
+}
+
+func (c *Conn) event(ev uint32) {
+	if ev&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		c.state |= readable
+	}
+	if ev&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		c.state |= writable
+	}
+	if ev&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		c.state |= hungUp
+	}
+	if ev&unix.EPOLLERR != 0 {
+		c.state |= failed
+	}
+	if c.state&dialling != 0 {
+		c.dialProgress()
+		return
+	}
+	c.handler.Ready(c)
+}
+
+// Read fills p with what has come. It returns n > 0, or 0 with ErrAgain, io.EOF after the peer's FIN, or the socket's
+// error.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.layer != nil {
+		return c.layer.Read(c, p)
+	}
+	return c.RawRead(p)
+}
+
+// RawRead reads below the layer.
+func (c *Conn) RawRead(p []byte) (int, error) {
+	if c.state&(readable|closed) != readable {
+		if c.state&closed != 0 {
+			return 0, ErrClosed
+		}
+		return 0, ErrAgain
+	}
+	n, e := recv(c.fd, p)
+	switch {
+	case e == unix.EAGAIN:
+		c.state &^= readable
+		return 0, ErrAgain
+	case e != 0:
+		return 0, sysErr("read", e)
+	case n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	// The socket is empty after a short read, and the next byte will be an edge; but a FIN that came with the data
+	// has had its edge already.
+	if n < len(p) && c.state&hungUp == 0 {
+		c.state &^= readable
+	}
+	return n, nil
+}
+
+// Write sends what the socket takes of p: n may be short, with ErrAgain then.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.layer != nil {
+		return c.layer.Write(c, p)
+	}
+	return c.RawWrite(p)
+}
+
+// RawWrite writes below the layer.
+func (c *Conn) RawWrite(p []byte) (int, error) {
+	if c.state&(writable|closed|dialling) != writable {
+		if c.state&closed != 0 {
+			return 0, ErrClosed
+		}
+		return 0, ErrAgain
+	}
+	n, e := send(c.fd, p)
+	switch {
+	case e == unix.EAGAIN:
+		c.state &^= writable
+		return 0, ErrAgain
+	case e != 0:
+		return 0, sysErr("write", e)
+	case n < len(p):
+		c.state &^= writable
+		return n, ErrAgain
+	}
+	return n, nil
+}
+
+// CloseWrite sends FIN: this end has said all; the other direction stays open.
+func (c *Conn) CloseWrite() error {
+	if c.state&(closed|wroteFIN) != 0 {
+		return nil
+	}
+	c.state |= wroteFIN
+	if c.layer != nil {
+		if err := c.layer.CloseWrite(c); err != nil {
+			return err
+		}
+	}
+	if e := shutdownWrite(c.fd); e != 0 {
+		return sysErr("shutdown", e)
+	}
+	return nil
+}
+
+// Close ends the connection in both directions. The kernel still delivers what was written, unless unread bytes are
+// left, which it answers with RST.
+func (c *Conn) Close() {
+	if c.state&closed != 0 {
+		return
+	}
+	c.release()
+	closeFD(c.fd)
+}
+
+// Reset ends the connection with RST, throwing away what was written and not yet delivered: the peer learns that what
+// it has is not whole.
+func (c *Conn) Reset() {
+	if c.state&closed != 0 {
+		return
+	}
+	c.release()
+	lingerZero(c.fd)
+	closeFD(c.fd)
+}
+
+// release takes the connection off its loop.
+func (c *Conn) release() {
+	c.state |= closed
+	c.loop.wheel.drop(&c.timer)
+	c.loop.unregister(c)
+	if c.from != nil {
+		c.from.left()
+	}
+}
+
+// resume is the turn that Loop.Again promised.
+func (c *Conn) resume() {
+	c.state &^= queued
+	if c.state&closed == 0 {
+		c.handler.Ready(c)
+	}
+}

@@ -1,0 +1,14 @@
+// Package engine moves bytes: event loops, connections, listeners, dialling and relaying. It knows no protocol above
+// TCP, UDP and TLS.
+//
+// An [Engine] runs one [Loop] per CPU. Whatever is accepted or dialled on a loop stays on it: its connections, timers,
+// buffers and pipes are touched by that loop's goroutine alone, so nothing here takes a lock. Other goroutines come
+// to a loop with [Loop.Post].
+//
+//	accept ──► Conn ──► Handler.Ready ──► Conn.Read … Conn.Write ──► Relay (copy or splice) ⇄ Conn ◄── Dial
+//
+// Readiness is edge-triggered and armed once, at registration. A [Conn] therefore remembers it: Readable and Writable
+// stay true until a read or a write has met EAGAIN. Pausing a connection is not reading it; that costs no system call
+// and lets the kernel's window stall the sender. Events are hints: a stale one, for a descriptor that was closed and
+// reused within one batch, costs one EAGAIN and harms nothing.
+package engine

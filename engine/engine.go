@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config is the engine's part of the configuration.
+type Config struct {
+	// Loops is the number of event loops; 0: one for each CPU that the process may use.
+	Loops int `yaml:"loops"`
+	// MaxConn bounds the accepted connections that are open at a time; those beyond wait in the kernel's backlog. 0:
+	// seven eighths of the file descriptors that the process may open.
+	MaxConn int `yaml:"maxconn"`
+}
+
+// Validate reports what is wrong with c, by the path of the key.
+func (c Config) Validate(report func(path, message string)) {
+	if c.Loops < 0 || c.Loops > 1024 {
+		report("loops", fmt.Sprintf("%d loops: 0 (one per CPU) to 1024", c.Loops))
+	}
+	if c.MaxConn < 0 {
+		report("maxconn", "must not be negative")
+	}
+}
+
+// Engine is the set of loops of a process.
+type Engine struct {
+	loops   []*Loop
+	log     *slog.Logger
+	maxConn int64
+	open    atomic.Int64 // accepted connections, over all listeners
+	running sync.WaitGroup
+	failed  chan error
+}
+
+// New opens the loops; Start runs them.
+func New(cfg Config, log *slog.Logger) (*Engine, error) {
+	n := cfg.Loops
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	e := &Engine{log: log, maxConn: int64(cfg.MaxConn), failed: make(chan error, n)}
+	if e.maxConn == 0 {
+		var lim unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil && lim.Cur < 1<<40 {
+			e.maxConn = int64(lim.Cur - lim.Cur/8)
+		}
+	}
+	for i := range n {
+		l, err := newLoop(e, i)
+		if err != nil {
+			return nil, fmt.Errorf("loop %d: %w", i, err)
+		}
+		e.loops = append(e.loops, l)
+	}
+	return e, nil
+}
+
+// Start runs the loops, each on a goroutine of its own.
+func (e *Engine) Start() {
+	for _, l := range e.loops {
+		e.running.Add(1)
+		go func() {
+			defer e.running.Done()
+			if err := l.run(); err != nil {
+				e.failed <- fmt.Errorf("loop %d: %w", l.id, err)
+			}
+		}()
+	}
+}
+
+// Failed tells of a loop that ended by an error, which none should.
+func (e *Engine) Failed() <-chan error { return e.failed }
+
+// Loops are the engine's loops, by their ID.
+func (e *Engine) Loops() []*Loop { return e.loops }
+
+// MaxConn is the bound on accepted connections in force; 0: none.
+func (e *Engine) MaxConn() int64 { return e.maxConn }
+
+// Open is the number of open connections, accepted and dialled.
+func (e *Engine) Open() int64 {
+	var n int64
+	for _, l := range e.loops {
+		n += l.count.Open.Load()
+	}
+	return n
+}
+
+// Drain has every connection finish: idle ones close, the others after what they do now. It returns when none is left,
+// or with how many were when ctx ended. Close the listeners first.
+func (e *Engine) Drain(ctx context.Context) error {
+	for _, l := range e.loops {
+		l.Post(l.drain)
+	}
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for {
+		// Asked on the loops, so that what was posted before has happened.
+		if e.settled(ctx) && e.Open() == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d connections still open: %w", e.Open(), context.Cause(ctx))
+		case <-t.C:
+		}
+	}
+}
+
+// settled waits until every loop has run what was posted so far.
+func (e *Engine) settled(ctx context.Context) bool {
+	done := make(chan struct{}, len(e.loops))
+	for _, l := range e.loops {
+		l.Post(func() { done <- struct{}{} })
+	}
+	for range e.loops {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// Stop ends the loops and resets what is still open. It returns when all have ended.
+func (e *Engine) Stop() {
+	for _, l := range e.loops {
+		l.stop()
+	}
+	e.running.Wait()
+}
