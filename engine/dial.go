@@ -30,10 +30,10 @@ func (l *Loop) Dial(addrs []Addr, timeout time.Duration, h Handler) (*Conn, erro
 	c := &Conn{loop: l, handler: h, fd: -1, state: dialling}
 	c.timer.on = c
 	c.dial = &dial{addrs: addrs, until: l.wheel.now + timeout}
-	l.count.Dialled.Add(1)
+	l.count.Dialled.Inc()
 	if err := c.dialNext(); err != nil {
 		c.state = closed
-		l.count.DialErrors.Add(1)
+		l.count.DialErrors.Inc()
 		return nil, err
 	}
 	return c, nil
@@ -115,7 +115,7 @@ func (c *Conn) dialFailed(err error) {
 		}
 	}
 	l.wheel.drop(&c.timer)
-	l.count.DialErrors.Add(1)
+	l.count.DialErrors.Inc()
 	c.dial = nil
 	c.state = c.state&^dialling | closed
 	c.handler.Connected(c, err)

@@ -266,7 +266,7 @@ func (a *acceptor) acceptUpTo(n int) int {
 	l := a.loop
 	for i := range n {
 		if a.full() {
-			l.count.AcceptPaused.Add(1)
+			l.count.AcceptPaused.Inc()
 			l.wheel.set(&a.rest, acceptRetry)
 			return i
 		}
@@ -279,9 +279,10 @@ func (a *acceptor) acceptUpTo(n int) int {
 			return i
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			// What waits stays in the backlog, and the edge has been spent: come back by the clock.
-			if l.count.AcceptErrors.Add(1)%logEvery == 1 {
+			if l.count.AcceptErrors.Load()%logEvery == 0 {
 				l.log.Warn("cannot accept, resting", "listener", a.address, "error", e, "rest", acceptRetry)
 			}
+			l.count.AcceptErrors.Inc()
 			l.wheel.set(&a.rest, acceptRetry)
 			return i
 		default:
@@ -292,7 +293,7 @@ func (a *acceptor) acceptUpTo(n int) int {
 		c.timer.on = c
 		a.open.Add(1)
 		a.engine.open.Add(1)
-		l.count.Accepted.Add(1)
+		l.count.Accepted.Inc()
 		if err := l.register(c); err != nil {
 			l.log.Error("connection cannot be polled", slog.String("listener", a.address), "error", err)
 			c.Close()

@@ -44,13 +44,13 @@ const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 // do not share cache lines for them.
 type Counters struct {
 	_            [64]byte
-	Accepted     atomic.Uint64
-	AcceptErrors atomic.Uint64 // accept failed for want of descriptors or memory
-	AcceptPaused atomic.Uint64 // accepting stopped at maxconn
-	Open         atomic.Int64  // connections of either side
-	Dialled      atomic.Uint64
-	DialErrors   atomic.Uint64
-	Spliced      atomic.Uint64 // bytes that no user-space copy was made of
+	Accepted     Counter
+	AcceptErrors Counter      // accept failed for want of descriptors or memory
+	AcceptPaused Counter      // accepting stopped at maxconn
+	Open         atomic.Int64 // connections of either side
+	Dialled      Counter
+	DialErrors   Counter
+	Spliced      Counter // bytes that no user-space copy was made of
 	_            [64]byte
 }
 

@@ -1,0 +1,195 @@
+package h1
+
+import "bytes"
+
+// Kind is what the gateway has to know about a field by its name.
+type Kind uint8
+
+// Kinds of fields.
+const (
+	Other Kind = iota
+	Host
+	ContentLength
+	Date
+	Cookie
+	Guarded // may not be named in Connection: Authorization
+	Expect
+	RequestID
+	HopByHop // concerns this connection only (RFC 9110, section 7.6.1), trailers included, which are not forwarded
+	Connection
+	TransferEncoding
+	Forwarding // what proxies say about the client; a client's own claims are not believed
+	Underscore // "_" in the name: servers that turn names into variables take X_Real_IP for X-Real-IP
+)
+
+// Field is one line of a head, as offsets into it: the line from Start to Next, the name from Start to NameEnd, the
+// value without white space around it from Value to ValueEnd.
+type Field struct {
+	Start, NameEnd, Value, ValueEnd, Next uint32
+	Kind                                  Kind
+}
+
+// kindOf classifies a name, in any case.
+func kindOf(name []byte) Kind {
+	switch len(name) {
+	case 2:
+		if EqualFold(name, "te") {
+			return HopByHop
+		}
+	case 4:
+		switch {
+		case EqualFold(name, "host"):
+			return Host
+		case EqualFold(name, "date"):
+			return Date
+		}
+	case 5:
+		if EqualFold(name, "proxy") { // not a field at all, but a variable to CGI (httpoxy, CVE-2016-5385)
+			return HopByHop
+		}
+	case 6:
+		switch {
+		case EqualFold(name, "cookie"):
+			return Cookie
+		case EqualFold(name, "expect"):
+			return Expect
+		}
+	case 7:
+		if EqualFold(name, "upgrade") || EqualFold(name, "trailer") {
+			return HopByHop
+		}
+	case 9:
+		switch {
+		case EqualFold(name, "forwarded"), EqualFold(name, "x-real-ip"):
+			return Forwarding
+		}
+	case 10:
+		switch {
+		case EqualFold(name, "connection"):
+			return Connection
+		case EqualFold(name, "keep-alive"):
+			return HopByHop
+		}
+	case 12:
+		if EqualFold(name, "x-request-id") {
+			return RequestID
+		}
+	case 13:
+		if EqualFold(name, "authorization") {
+			return Guarded
+		}
+	case 14:
+		if EqualFold(name, "content-length") {
+			return ContentLength
+		}
+	case 16:
+		if EqualFold(name, "proxy-connection") {
+			return HopByHop
+		}
+	case 17:
+		if EqualFold(name, "transfer-encoding") {
+			return TransferEncoding
+		}
+	case 18:
+		if EqualFold(name, "proxy-authenticate") {
+			return HopByHop
+		}
+	case 19:
+		if EqualFold(name, "proxy-authorization") {
+			return HopByHop
+		}
+	}
+	if len(name) > 12 && EqualFold(name[:12], "x-forwarded-") {
+		return Forwarding
+	}
+	for _, b := range name {
+		if b == '_' {
+			return Underscore
+		}
+	}
+	return Other
+}
+
+// KindOf classifies a header name, in any case.
+func KindOf(name string) Kind { return kindOf([]byte(name)) }
+
+// scanField checks the line b[start:end], which is followed by CRLF.
+func scanField(b []byte, start, end int) (Field, *Error) {
+	if b[start] == ' ' || b[start] == '\t' {
+		return Field{}, errFieldFold
+	}
+	i := start
+	under := false
+	for i < end && class[b[i]]&tchar != 0 {
+		under = under || b[i] == '_'
+		i++
+	}
+	if i == start || i == end || b[i] != ':' {
+		return Field{}, errFieldName
+	}
+	f := Field{Start: uint32(start), NameEnd: uint32(i), Next: uint32(end + 2)}
+	i++
+	for i < end && (b[i] == ' ' || b[i] == '\t') {
+		i++
+	}
+	v := i
+	for ; i < end; i++ {
+		if class[b[i]]&vchar == 0 {
+			if b[i] == '\r' {
+				return Field{}, errBareCR
+			}
+			return Field{}, errFieldValue
+		}
+	}
+	for i > v && (b[i-1] == ' ' || b[i-1] == '\t') {
+		i--
+	}
+	f.Value, f.ValueEnd = uint32(v), uint32(i)
+	if under {
+		f.Kind = Underscore
+	} else {
+		f.Kind = kindOf(b[start:f.NameEnd])
+	}
+	return f, nil
+}
+
+// eachOption calls f for every element of a comma-separated list of tokens; false if one is none.
+func eachOption(v []byte, f func(token []byte)) bool {
+	for len(v) > 0 {
+		var item []byte
+		if i := bytes.IndexByte(v, ','); i >= 0 {
+			item, v = v[:i], v[i+1:]
+		} else {
+			item, v = v, nil
+		}
+		for len(item) > 0 && (item[0] == ' ' || item[0] == '\t') {
+			item = item[1:]
+		}
+		for len(item) > 0 && (item[len(item)-1] == ' ' || item[len(item)-1] == '\t') {
+			item = item[:len(item)-1]
+		}
+		if len(item) == 0 {
+			continue // empty elements are to be ignored (RFC 9110, section 5.6.1.2)
+		}
+		if !all(item, tchar) {
+			return false
+		}
+		f(item)
+	}
+	return true
+}
+
+// parseLength reads a Content-Length: digits only, below 2^63.
+func parseLength(v []byte) (int64, bool) {
+	if len(v) == 0 {
+		return 0, false
+	}
+	n := int64(0)
+	for _, b := range v {
+		if b < '0' || b > '9' || n > (1<<63-1-9)/10 {
+			return 0, false
+		}
+		n = n*10 + int64(b-'0')
+	}
+	return n, true
+}

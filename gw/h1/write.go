@@ -1,0 +1,37 @@
+package h1
+
+// Drop is a set of kinds of fields that are not forwarded, as bits 1<<Kind.
+type Drop uint32
+
+// What is always dropped: what concerns one connection only, and from requests also what a client claims about itself.
+const (
+	ResponseDrop Drop = 1<<HopByHop | 1<<Connection | 1<<TransferEncoding
+	RequestDrop       = ResponseDrop | 1<<Forwarding | 1<<Underscore
+)
+
+// Has says whether fields of kind k are dropped.
+func (d Drop) Has(k Kind) bool { return d&(1<<k) != 0 }
+
+// AppendFields appends the field lines that are not dropped, as they came and in their order.
+func (h *head) AppendFields(dst []byte, drop Drop) []byte {
+	// Lines that stand together are copied together.
+	for i := 0; i < len(h.Fields); {
+		if drop.Has(h.Fields[i].Kind) {
+			i++
+			continue
+		}
+		from := h.Fields[i].Start
+		for i++; i < len(h.Fields) && !drop.Has(h.Fields[i].Kind); i++ {
+		}
+		dst = append(dst, h.Raw[from:h.Fields[i-1].Next]...)
+	}
+	return dst
+}
+
+// AppendField appends one line.
+func AppendField(dst []byte, name string, value []byte) []byte {
+	dst = append(dst, name...)
+	dst = append(dst, ": "...)
+	dst = append(dst, value...)
+	return append(dst, "\r\n"...)
+}
