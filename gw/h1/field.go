@@ -1,6 +1,9 @@
 package h1
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Kind is what the gateway has to know about a field by its name.
 type Kind uint8
@@ -29,8 +32,8 @@ type Field struct {
 	Kind                                  Kind
 }
 
-// kindOf classifies a name, in any case.
-func kindOf(name []byte) Kind {
+// KindOf classifies a name, in any case.
+func KindOf(name []byte) Kind {
 	switch len(name) {
 	case 2:
 		if EqualFold(name, "te") {
@@ -110,8 +113,13 @@ func kindOf(name []byte) Kind {
 	return Other
 }
 
-// KindOf classifies a header name, in any case.
-func KindOf(name string) Kind { return kindOf([]byte(name)) }
+// ValidName says whether a header may be called so (RFC 9110, section 5.1).
+func ValidName(name string) bool { return name != "" && all([]byte(name), tchar) }
+
+// ValidValue says whether a header may have this value (RFC 9110, section 5.5).
+func ValidValue(value string) bool {
+	return all([]byte(value), vchar) && strings.Trim(value, " \t") == value
+}
 
 // scanField checks the line b[start:end], which is followed by CRLF.
 func scanField(b []byte, start, end int) (Field, *Error) {
@@ -148,7 +156,7 @@ func scanField(b []byte, start, end int) (Field, *Error) {
 	if under {
 		f.Kind = Underscore
 	} else {
-		f.Kind = kindOf(b[start:f.NameEnd])
+		f.Kind = KindOf(b[start:f.NameEnd])
 	}
 	return f, nil
 }

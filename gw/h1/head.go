@@ -37,8 +37,8 @@ type head struct {
 	// Minor is the version's second digit: 0, or 1 for anything later too.
 	Minor int
 
-	connClose   bool
-	connKeep    bool
+	connClose bool
+	connKeep  bool
 }
 
 // Name is a field's name.

@@ -61,6 +61,16 @@ func (p *Response) statusLine(line []byte) *Error {
 	return nil
 }
 
+// Dated says that the response has a Date.
+func (p *Response) Dated() bool {
+	for i := range p.Fields {
+		if p.Fields[i].Kind == Date {
+			return true
+		}
+	}
+	return false
+}
+
 // Bodiless says that the response has no body whatever its fields say (RFC 9112, section 6.3).
 func (p *Response) Bodiless(toHEAD bool) bool {
 	return toHEAD || p.Status < 200 || p.Status == 204 || p.Status == 304

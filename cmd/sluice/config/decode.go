@@ -225,7 +225,7 @@ func (d *decoder) fields(m []entry, at ast.Node, v reflect.Value, path string) {
 		f, ok := keys[e.key]
 		if !ok {
 			names := slices.Sorted(maps.Keys(keys))
-			if near := nearest(e.key, names); near != "" {
+			if near := Nearest(e.key, names); near != "" {
 				d.fail(e.node, "unknown key %q; did you mean %q?", e.key, near)
 			} else {
 				d.fail(e.node, "unknown key %q; known here: %s", e.key, strings.Join(names, ", "))
@@ -293,7 +293,7 @@ func (d *decoder) scalarInto(n, at ast.Node, v reflect.Value) {
 		}
 		v.SetString(s)
 		if c, ok := v.Interface().(interface{ Choices() []string }); ok && !slices.Contains(c.Choices(), s) {
-			if near := nearest(s, c.Choices()); near != "" {
+			if near := Nearest(s, c.Choices()); near != "" {
 				d.fail(at, "%q is not one of %s; did you mean %q?", s, strings.Join(c.Choices(), ", "), near)
 			} else {
 				d.fail(at, "%q is not one of %s", s, strings.Join(c.Choices(), ", "))

@@ -52,8 +52,8 @@ func (e Errors) Sort() {
 	})
 }
 
-// nearest is the known word that is most like s, if one is like it at all.
-func nearest(s string, known []string) string {
+// Nearest is the known word that is most like s, if one is like it at all.
+func Nearest(s string, known []string) string {
 	best, at := "", max(len(s)/3, 1)+1
 	for _, k := range known {
 		if d := distance(strings.ToLower(s), k); d < at {

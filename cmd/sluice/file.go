@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"sluice/cmd/sluice/config"
+	"sluice/engine"
+	"sluice/gw"
+	"sluice/lb"
+)
+
+// File is a configuration file.
+type File struct {
+	Listeners []Listener            `yaml:"listeners,required"`
+	Routes    map[string][]gw.Route `yaml:"routes"`
+	Clusters  []lb.Config           `yaml:"clusters"`
+	Admin     Admin                 `yaml:"admin"`
+	Engine    engine.Config         `yaml:"engine"`
+	// DrainTimeout is how long TERM waits for what is open; 0: 30 s.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+}
+
+// Listener is a bound address and its protocol.
+type Listener struct {
+	Name     string   `yaml:"name,required"`
+	Address  string   `yaml:"address,required"`
+	Protocol Protocol `yaml:"protocol,required"`
+	// MaxConn bounds the connections that the listener has open; 0: the engine's bound alone.
+	MaxConn        int `yaml:"maxconn"`
+	lb.ProxyConfig `yaml:",inline"`
+	gw.Config      `yaml:",inline"`
+}
+
+// Admin is where the process shows itself.
+type Admin struct {
+	Address string `yaml:"address"`
+}
+
+// Protocol is what a listener speaks.
+type Protocol string
+
+// Choices are the values that a file may have.
+func (Protocol) Choices() []string { return []string{"tcp", "http"} }
+
+// readFile reads and validates a configuration. The error is config.Errors, or that of reading the file.
+func readFile(name string) (*File, error) {
+	src, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return parseFile(name, src)
+}
+
+func parseFile(name string, src []byte) (*File, error) {
+	f := &File{}
+	doc, errs := config.Decode(name, src, f)
+	f.validate(func(path, message string) { errs = append(errs, doc.Errorf(path, "%s", message)) })
+	if len(errs) > 0 {
+		errs.Sort()
+		return nil, slices.Compact(errs)
+	}
+	return f, nil
+}
+
+// validate reports what is wrong with the whole, by the path of the key.
+func (f *File) validate(report func(path, message string)) {
+	under := func(at string) func(path, message string) {
+		return func(path, message string) { report(at+"."+path, message) }
+	}
+	clusters := map[string]bool{}
+	names := []string{}
+	for i := range f.Clusters {
+		c := &f.Clusters[i]
+		at := "clusters[" + strconv.Itoa(i) + "]"
+		if clusters[c.Name] && c.Name != "" {
+			report(at+".name", fmt.Sprintf("a second cluster named %q", c.Name))
+		}
+		clusters[c.Name] = true
+		names = append(names, c.Name)
+		c.Validate(under(at))
+	}
+	needCluster := func(path, name string) {
+		if name != "" && !clusters[name] {
+			report(path, unknown("cluster", name, names))
+		}
+	}
+	if len(f.Listeners) == 0 {
+		report("listeners", "no listeners")
+	}
+	byName, byAddress := map[string]bool{}, map[string]bool{}
+	for i := range f.Listeners {
+		l := &f.Listeners[i]
+		at := "listeners[" + strconv.Itoa(i) + "]"
+		if byName[l.Name] && l.Name != "" {
+			report(at+".name", fmt.Sprintf("a second listener named %q", l.Name))
+		}
+		if byAddress[l.Address] && l.Address != "" {
+			report(at+".address", fmt.Sprintf("a second listener on %s", l.Address))
+		}
+		byName[l.Name], byAddress[l.Address] = true, true
+		if l.Address != "" {
+			if err := engine.CheckAddr(l.Address, true); err != nil {
+				report(at+".address", "bad address "+err.Error())
+			}
+		}
+		if l.MaxConn < 0 {
+			report(at+".maxconn", "must not be negative")
+		}
+		switch l.Protocol {
+		case "tcp":
+			if l.ProxyConfig.Cluster == "" {
+				report(at, "a tcp listener needs a cluster")
+			}
+			if l.Config != (gw.Config{}) {
+				report(at, "a tcp listener has none of the keys of http: routes, timeouts and limits of requests")
+			}
+			needCluster(at+".cluster", l.ProxyConfig.Cluster)
+		case "http":
+			if l.ProxyConfig != (lb.ProxyConfig{}) {
+				report(at, "an http listener has routes, no cluster or session_timeout")
+			}
+			if l.Config.Routes == "" {
+				report(at, "an http listener needs routes")
+			} else if _, ok := f.Routes[l.Config.Routes]; !ok {
+				known := []string{}
+				for name := range f.Routes {
+					known = append(known, name)
+				}
+				slices.Sort(known)
+				report(at+".routes", unknown("routes", l.Config.Routes, known))
+			}
+			l.Config.Validate(under(at))
+		}
+	}
+	for name, routes := range f.Routes {
+		for i := range routes {
+			at := "routes." + name + "[" + strconv.Itoa(i) + "]"
+			routes[i].Validate(under(at))
+			needCluster(at+".cluster", routes[i].Cluster)
+		}
+		gw.ValidateRoutes(routes, func(i int, message string) {
+			report("routes."+name+"["+strconv.Itoa(i)+"]", message)
+		})
+	}
+	if a := f.Admin.Address; a != "" {
+		if err := engine.CheckAddr(a, true); err != nil {
+			report("admin.address", "bad address "+err.Error())
+		} else if byAddress[a] {
+			report("admin.address", "a listener has this address")
+		}
+	}
+	f.Engine.Validate(under("engine"))
+	if f.DrainTimeout < 0 {
+		report("drain_timeout", "must not be negative")
+	}
+}
+
+func unknown(what, name string, known []string) string {
+	if near := config.Nearest(name, known); near != "" {
+		return fmt.Sprintf("no %s named %q; did you mean %q?", what, name, near)
+	}
+	return fmt.Sprintf("no %s named %q", what, name)
+}

@@ -1,0 +1,584 @@
+package gw
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"sluice/engine"
+	"sluice/gw/h1"
+	"sluice/lb"
+)
+
+const (
+	// turnBytes is what an exchange may move in one direction before the loop's others have their turn.
+	turnBytes = 512 << 10
+	// maxInterim bounds the 1xx responses before the final one.
+	maxInterim = 16
+	// maxTries times the connect timeout bounds the search for an endpoint that answers.
+	maxTries = 3
+)
+
+// exchange is one request and its response: begin, connect, upload, download, finish. Both its ends call run whenever
+// something may go on, and run does what can be done. Owned by the loop.
+type exchange struct {
+	w      *worker
+	d      *downstream
+	target *target
+	ctx    *fasthttp.RequestCtx // what the route's filters see; kept over lives
+	id     []byte               // of the request
+	began  time.Duration        // on the loop's clock
+
+	// The request. request is pooled: bytes for the upstream, of which sent are gone. As long as it is the whole of
+	// what the upstream got, replay says that it may be sent again.
+	request  []byte
+	sent     int
+	body     h1.Body
+	received int64 // of the body
+	facts
+	replay bool
+
+	// Its endpoint, and its connection there from the dial to the end of the response.
+	up    *upstream
+	ep    *lb.Endpoint
+	tried []*lb.Endpoint
+	hash  uint64
+	fresh bool  // no warm connection any more: one has failed
+	lost  error // writing failed; what the upstream had said before is still read
+
+	// The response. partial and toClient are pooled: a head that is not whole, and what the client has not taken.
+	partial  []byte
+	resume   h1.Resume
+	response h1.Body
+	framing  framing
+	interim  uint8
+	headed   bool // the final head has been read
+	wrote    bool // the client has got some of it
+	closing  bool // the client's connection ends after it
+	toClient []byte
+	taken    int
+}
+
+// facts are what must be known of the request when its head is gone.
+type facts struct {
+	toHEAD, http10, keep, expect, idempotent, chunked bool
+}
+
+// framing is how the client is told where the body ends.
+type framing uint8
+
+const (
+	asIs     framing = iota // by length, by closing, or there is none
+	inChunks                // the chunked coding is put on
+)
+
+// begin takes over a request whose head is in the worker and what came after it.
+func (x *exchange) begin(rest []byte) {
+	q := &x.w.req
+	x.began = x.w.loop.Now()
+	x.facts = facts{toHEAD: string(q.Method) == "HEAD", http10: q.Minor == 0, expect: q.Expect, chunked: q.Chunked,
+		keep: q.KeepAlive(), idempotent: idempotent(q.Method)}
+	switch {
+	case q.Chunked:
+		x.body = h1.ChunkedBody()
+	case q.Length > 0:
+		x.body = h1.LengthBody(q.Length)
+	default:
+		x.body = h1.NoBody()
+	}
+	x.id = x.w.requestID(x.id[:0])
+	if limit := x.d.gw.cfg.MaxBody; limit > 0 && q.Length > limit {
+		x.reply(413, "request body too large")
+		return
+	}
+	data, rest, err := x.body.Next(rest)
+	if err != nil {
+		x.refuse(400, err.Error())
+		return
+	}
+	x.d.keep(rest)
+	x.setDeadline()
+
+	var ok bool
+	if x.target, ok = x.d.gw.routes.Find(q.Hostname(), h1.MatchPath(q.Path, x.w.path)); !ok {
+		x.reply(404, "no route for this request")
+		return
+	}
+	x.w.out = x.appendRequest(x.w.out[:0])
+	if len(x.target.filters) > 0 {
+		if answered := x.filterRequest(); answered {
+			return
+		}
+	}
+	if x.target.cluster == nil {
+		x.reply(404, "no route for this request")
+		return
+	}
+	x.request = x.w.loop.AppendBuffer(nil, x.w.out)
+	x.replay = true
+	if !x.send(data) {
+		return
+	}
+	x.hash = lb.HashAddr(x.d.conn.Peer(), false)
+	if x.connect() {
+		x.run()
+	}
+}
+
+// idempotent methods may be sent again if it is not known whether they arrived (RFC 9110, section 9.2.2).
+func idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// connect gives the exchange a connection: the one used last of those kept warm, or a new one. false: it has ended.
+func (x *exchange) connect() bool {
+	l, cl := x.w.loop, x.target.cluster
+	cfg := cl.Config()
+	var why error
+	for len(x.tried) == 0 || l.Now() < x.began+maxTries*cfg.ConnectTimeout {
+		ep := cl.Pick(l, x.hash, x.tried)
+		if ep == nil {
+			break
+		}
+		up, err := dialUpstream(l, ep, cfg, !x.fresh)
+		if err == nil {
+			x.up, x.ep, up.x = up, ep, x
+			ep.Begin(l)
+			return true
+		}
+		why = err
+		x.unreachable(ep)
+	}
+	x.noEndpoint(why)
+	return false
+}
+
+func (x *exchange) unreachable(ep *lb.Endpoint) {
+	ep.Local(x.w.loop).ConnectErrors.Inc()
+	x.tried = append(x.tried, ep)
+}
+
+// connected tells how the dial went.
+func (x *exchange) connected(err error) {
+	if err == nil {
+		x.run()
+		return
+	}
+	x.leave()
+	x.unreachable(x.ep)
+	l, cl := x.w.loop, x.target.cluster
+	if ep := cl.Pick(l, x.hash, x.tried); ep == nil || l.Now() >= x.began+maxTries*cl.Config().ConnectTimeout {
+		x.noEndpoint(err)
+		return
+	}
+	x.d.gw.counters(l).Retries.Inc()
+	if x.connect() {
+		x.run()
+	}
+}
+
+func (x *exchange) noEndpoint(why error) {
+	if errors.Is(why, engine.ErrDialTimeout) {
+		x.reply(504, "no endpoint answered in time")
+	} else {
+		x.reply(503, "no endpoint can be reached")
+	}
+}
+
+// run does what can be done, in both directions.
+func (x *exchange) run() {
+	if x.d.conn.Failure() != nil {
+		x.abandon() // the client has reset the connection: nobody waits for the answer
+		return
+	}
+	if x.upload() {
+		x.download()
+	}
+}
+
+// upload passes the request on as far as the upstream takes it. It reads the client only when nothing waits: a slow
+// upstream stalls its client through the kernel's window. false: the exchange has ended.
+func (x *exchange) upload() bool {
+	l := x.w.loop
+	for budget := turnBytes; x.up != nil && x.lost == nil && !x.up.conn.Dialling(); {
+		if x.sent < len(x.request) {
+			n, err := x.up.conn.Write(x.request[x.sent:])
+			x.sent += n
+			x.ep.Local(l).Sent.Add(uint64(n))
+			if err == engine.ErrAgain {
+				return true
+			}
+			if err != nil {
+				x.lost = err
+				return true
+			}
+			x.up.conn.SetTimeout(x.target.cluster.Config().ResponseTimeout)
+		}
+		if x.body.Done() {
+			return true
+		}
+		if budget <= 0 {
+			l.Again(x.d.conn)
+			return true
+		}
+		n, err := x.d.conn.Read(l.Scratch())
+		if err == engine.ErrAgain {
+			return true
+		}
+		if err != nil {
+			if err == io.EOF && !x.wrote {
+				x.reply(400, "request body ends early")
+			} else {
+				x.abandon()
+			}
+			return false
+		}
+		budget -= n
+		data, rest, err := x.body.Next(l.Scratch()[:n])
+		if err != nil {
+			x.refuse(400, err.Error())
+			return false
+		}
+		x.d.keep(rest)
+		x.forget()
+		if x.body.Done() {
+			x.d.conn.SetTimeout(0)
+		}
+		if !x.send(data) {
+			return false
+		}
+	}
+	return true
+}
+
+// forget lets go of what has been sent: the request cannot be sent again.
+func (x *exchange) forget() {
+	x.replay = false
+	x.w.loop.PutBuffer(x.request)
+	x.request, x.sent = nil, 0
+}
+
+// send frames a piece of the request's body for the upstream. false: it was too much, and the exchange has ended.
+func (x *exchange) send(data []byte) bool {
+	l := x.w.loop
+	x.received += int64(len(data))
+	if limit := x.d.gw.cfg.MaxBody; limit > 0 && x.received > limit {
+		x.refuse(413, "request body too large")
+		return false
+	}
+	if !x.chunked {
+		x.request = l.AppendBuffer(x.request, data)
+		return true
+	}
+	x.w.out = h1.AppendChunk(x.w.out[:0], data)
+	if x.body.Done() {
+		x.w.out = h1.AppendLastChunk(x.w.out)
+	}
+	x.request = l.AppendBuffer(x.request, x.w.out)
+	return true
+}
+
+// download passes the response on as far as the client takes it, and ends the exchange after it.
+func (x *exchange) download() {
+	l := x.w.loop
+	for budget := turnBytes; ; {
+		if len(x.toClient) > 0 && !x.flush() {
+			return
+		}
+		switch {
+		case x.headed && x.response.Done():
+			x.finish()
+			return
+		case x.up == nil || x.up.conn.Dialling() || !x.d.conn.Writable():
+			return
+		case budget <= 0:
+			l.Again(x.up.conn)
+			return
+		}
+		n, err := x.up.conn.Read(l.Scratch())
+		if err == engine.ErrAgain {
+			if x.lost == nil {
+				return
+			}
+			err = x.lost
+		}
+		if err != nil {
+			x.upstreamEnded(err)
+			return
+		}
+		budget -= n
+		x.ep.Local(l).Received.Add(uint64(n))
+		b := l.Scratch()[:n]
+		if x.partial != nil {
+			x.partial = l.AppendBuffer(x.partial, b)
+			b = x.partial
+		}
+		if !x.take(b) {
+			return
+		}
+	}
+}
+
+// take reads a piece of what the upstream says, and passes it on. false: the exchange has ended.
+func (x *exchange) take(b []byte) bool {
+	l, p := x.w.loop, &x.w.resp
+	out := x.w.out[:0]
+	for !x.headed {
+		size, err := p.Scan(b, &x.resume)
+		if err == h1.ErrPartial {
+			if held := x.partial; len(b) != len(held) {
+				x.partial = l.AppendBuffer(nil, b)
+				l.PutBuffer(held)
+			}
+			x.w.out = out
+			return x.pass(out)
+		}
+		if err != nil {
+			x.spoiled("upstream sent a malformed response")
+			return false
+		}
+		if p.Status < 200 {
+			if x.interim++; x.interim > maxInterim {
+				x.spoiled("upstream sent too many interim responses")
+				return false
+			}
+			if !x.http10 && (p.Status != 100 || x.expect) {
+				out = appendInterim(out, p)
+			}
+		} else {
+			x.headed = true
+			out = x.appendResponse(out)
+		}
+		b = b[size:]
+	}
+	data, rest, err := x.response.Next(b)
+	if err != nil {
+		x.spoiled("upstream sent a malformed response body")
+		return false
+	}
+	if len(rest) > 0 {
+		x.up.unsound = true // it says more than it was asked
+	}
+	switch {
+	case x.framing == inChunks:
+		out = h1.AppendChunk(out, data)
+		if x.response.Done() {
+			out = h1.AppendLastChunk(out)
+		}
+		x.w.out = out
+	case len(out) == 0:
+		out = data
+	default:
+		out = append(out, data...)
+		x.w.out = out
+	}
+	if !x.pass(out) {
+		return false
+	}
+	l.PutBuffer(x.partial)
+	x.partial = nil
+	if x.response.Done() {
+		x.leave()
+	} else {
+		x.up.conn.SetTimeout(x.target.cluster.Config().ResponseTimeout)
+	}
+	return true
+}
+
+// pass writes to the client; what it does not take waits. false: the client is gone, and the exchange has ended.
+func (x *exchange) pass(out []byte) bool {
+	if len(out) == 0 {
+		return true
+	}
+	n, err := x.d.conn.Write(out)
+	if err != nil && err != engine.ErrAgain {
+		x.abandon()
+		return false
+	}
+	x.wrote = x.wrote || x.headed
+	if n < len(out) {
+		x.toClient = x.w.loop.AppendBuffer(x.toClient, out[n:])
+		x.setDeadline()
+	}
+	return true
+}
+
+// flush writes what waits for the client. false: not all of it could be.
+func (x *exchange) flush() bool {
+	n, err := x.d.conn.Write(x.toClient[x.taken:])
+	x.taken += n
+	if err != nil && err != engine.ErrAgain {
+		x.abandon()
+		return false
+	}
+	if x.taken < len(x.toClient) {
+		if n > 0 {
+			x.setDeadline()
+		}
+		return false
+	}
+	x.w.loop.PutBuffer(x.toClient)
+	x.toClient, x.taken = nil, 0
+	x.setDeadline()
+	return true
+}
+
+// setDeadline times what is waited for from the client: that it reads, or sends the rest of its request.
+func (x *exchange) setDeadline() {
+	cfg := &x.d.gw.cfg
+	switch {
+	case len(x.toClient) > 0:
+		x.d.conn.SetTimeout(cfg.IdleTimeout)
+	case !x.body.Done():
+		x.d.conn.SetTimeout(max(x.d.start+cfg.RequestTimeout-x.w.loop.Now(), 1))
+	default:
+		x.d.conn.SetTimeout(0)
+	}
+}
+
+// downstreamTimeout: the client did not do in time what setDeadline waits for.
+func (x *exchange) downstreamTimeout() {
+	x.d.gw.counters(x.w.loop).Timeouts.Inc()
+	switch {
+	case len(x.toClient) > 0:
+		x.d.conn.Reset() // it does not read; what it has is not whole
+		x.abandon()
+	case !x.body.Done():
+		x.refuse(408, "request not complete in time")
+	}
+}
+
+// upstreamTimeout: the endpoint has been silent for its response timeout.
+func (x *exchange) upstreamTimeout() {
+	if len(x.toClient) > 0 || !x.body.Done() && x.sent == len(x.request) {
+		// It is the client that keeps it waiting, and is timed for that.
+		x.up.conn.SetTimeout(x.target.cluster.Config().ResponseTimeout)
+		return
+	}
+	x.failure()
+	if x.wrote {
+		x.abandon()
+		return
+	}
+	x.reply(504, "upstream did not answer in time")
+}
+
+// upstreamEnded: the upstream's connection has ended, by FIN (io.EOF) or by an error.
+func (x *exchange) upstreamEnded(err error) {
+	switch {
+	case x.headed:
+		if err != io.EOF || !x.response.EOF() {
+			x.failure()
+			x.abandon()
+			return
+		}
+		x.leave()
+		if x.framing == inChunks {
+			x.w.out = h1.AppendLastChunk(x.w.out[:0])
+			if !x.pass(x.w.out) {
+				return
+			}
+		}
+		x.download()
+	case x.up.reused && x.replay && (x.idempotent || x.sent == 0) && x.partial == nil && x.interim == 0:
+		// A warm connection that had gone stale: the endpoint closed it while the request was under way.
+		x.d.gw.counters(x.w.loop).Retries.Inc()
+		x.leave()
+		x.fresh, x.lost, x.sent = true, nil, 0
+		if x.connect() {
+			x.run()
+		}
+	default:
+		x.failure()
+		x.reply(502, "upstream closed the connection without a response")
+	}
+}
+
+// spoiled: the upstream broke the protocol.
+func (x *exchange) spoiled(message string) {
+	x.failure()
+	if x.wrote {
+		x.abandon()
+		return
+	}
+	x.reply(502, message)
+}
+
+func (x *exchange) failure() { x.ep.Local(x.w.loop).Failures.Inc() }
+
+// refuse: the client broke the protocol or a limit, within the body.
+func (x *exchange) refuse(status int, message string) {
+	x.d.gw.counters(x.w.loop).Refused.Inc()
+	x.keep = false
+	if x.wrote {
+		x.abandon()
+		return
+	}
+	x.reply(status, message)
+}
+
+// reply answers in place of an upstream.
+func (x *exchange) reply(status int, message string) {
+	x.closing = !x.keepAlive()
+	x.answer(status, appendReply(x.w.out[:0], x.w.loop.Date(), status, message, x.id, x.closing, x.http10, x.toHEAD))
+}
+
+// answer sends a whole response of our own, which closes by x.closing, and ends the exchange when it is out.
+func (x *exchange) answer(status int, response []byte) {
+	x.headed = false
+	x.leave()
+	x.w.out = response
+	x.headed, x.response, x.framing = true, h1.NoBody(), asIs
+	x.count(status)
+	if x.pass(response) && len(x.toClient) == 0 {
+		x.finish()
+	}
+}
+
+// keepAlive says whether the client's connection may live on after this response.
+func (x *exchange) keepAlive() bool {
+	return x.keep && x.body.Done() && !x.w.loop.Draining() && !x.d.gw.stale(x.d.gw)
+}
+
+func (x *exchange) count(status int) { x.d.gw.counters(x.w.loop).Responses[status/100].Inc() }
+
+// leave parts with the upstream connection. It is kept warm if both messages were whole and nothing else came.
+func (x *exchange) leave() {
+	up := x.up
+	if up == nil {
+		return
+	}
+	x.up, up.x = nil, nil
+	x.ep.End()
+	if x.headed && x.response.Done() && x.body.Done() && x.sent == len(x.request) && x.lost == nil && !up.unsound {
+		up.park(x.target.cluster.Config())
+	} else {
+		up.conn.Close()
+	}
+}
+
+// abandon ends the exchange without a whole response: the client learns by the end of its connection.
+func (x *exchange) abandon() {
+	x.d.gw.counters(x.w.loop).Aborted.Inc()
+	untilClose := x.wrote && x.framing == asIs && x.response.UntilClose()
+	x.headed = false
+	x.leave()
+	if untilClose {
+		x.d.conn.Reset() // a FIN would pass for the body's end
+	} else {
+		x.d.conn.Close()
+	}
+	x.d.finished(false, false)
+}
+
+// finish ends the exchange: the response is out.
+func (x *exchange) finish() {
+	x.leave()
+	x.d.finished(!x.closing, !x.body.Done())
+}

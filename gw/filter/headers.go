@@ -1,0 +1,66 @@
+package filter
+
+import "github.com/valyala/fasthttp"
+
+// Headers changes headers of the request and of the response: remove, then set, then add.
+type Headers struct {
+	RequestEdit  Edit `yaml:"request"`
+	ResponseEdit Edit `yaml:"response"`
+}
+
+// Edit is a change of headers.
+type Edit struct {
+	Set    map[string]string `yaml:"set"`
+	Add    map[string]string `yaml:"add"`
+	Remove []string          `yaml:"remove"`
+}
+
+func (f *Headers) validate(report func(path, message string)) {
+	for _, e := range []struct {
+		at string
+		Edit
+	}{{"request", f.RequestEdit}, {"response", f.ResponseEdit}} {
+		for k, v := range e.Set {
+			if err := checkField(k, v); err != nil {
+				report(e.at+".set."+k, err.Error())
+			}
+		}
+		for k, v := range e.Add {
+			if err := checkField(k, v); err != nil {
+				report(e.at+".add."+k, err.Error())
+			}
+		}
+		for _, k := range e.Remove {
+			if err := checkField(k, ""); err != nil {
+				report(e.at+".remove", err.Error())
+			}
+		}
+	}
+}
+
+type header interface {
+	Set(key, value string)
+	Add(key, value string)
+	Del(key string)
+}
+
+func (e *Edit) apply(h header) {
+	for _, k := range e.Remove {
+		h.Del(k)
+	}
+	for k, v := range e.Set {
+		h.Set(k, v)
+	}
+	for k, v := range e.Add {
+		h.Add(k, v)
+	}
+}
+
+// Request implements Filter.
+func (f *Headers) Request(ctx *fasthttp.RequestCtx) Result {
+	f.RequestEdit.apply(&ctx.Request.Header)
+	return Continue
+}
+
+// Response implements Filter.
+func (f *Headers) Response(ctx *fasthttp.RequestCtx) { f.ResponseEdit.apply(&ctx.Response.Header) }

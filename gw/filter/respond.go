@@ -1,0 +1,44 @@
+package filter
+
+import (
+	"fmt"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Respond answers at once.
+type Respond struct {
+	// Status is 200 to 599; 0: 200.
+	Status  int               `yaml:"status"`
+	Body    string            `yaml:"body"`
+	Headers map[string]string `yaml:"headers"`
+}
+
+func (f *Respond) validate(report func(path, message string)) {
+	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
+		report("status", fmt.Sprintf("status %d: 200 to 599", f.Status))
+	}
+	for k, v := range f.Headers {
+		if err := checkField(k, v); err != nil {
+			report("headers."+k, err.Error())
+		}
+	}
+}
+
+// Request implements Filter.
+func (f *Respond) Request(ctx *fasthttp.RequestCtx) Result {
+	if f.Status != 0 {
+		ctx.Response.SetStatusCode(f.Status)
+	}
+	ctx.Response.SetBodyString(f.Body)
+	if f.Body != "" {
+		ctx.Response.Header.SetContentType("text/plain; charset=utf-8")
+	}
+	for k, v := range f.Headers {
+		ctx.Response.Header.Set(k, v)
+	}
+	return Answer
+}
+
+// Response implements Filter.
+func (f *Respond) Response(*fasthttp.RequestCtx) {}

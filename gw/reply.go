@@ -1,0 +1,54 @@
+package gw
+
+import (
+	"encoding/hex"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+)
+
+// appendReply appends a whole response of our own: a short JSON body with the request's id.
+func appendReply(dst, date []byte, status int, message string, id []byte, closing, http10, toHEAD bool) []byte {
+	dst = appendStatus(dst, status)
+	dst = append(dst, "Date: "...)
+	dst = append(dst, date...)
+	dst = append(dst, "\r\nContent-Type: application/json\r\n"...)
+	dst = appendConnection(dst, closing, http10)
+	if status == 405 {
+		dst = append(dst, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"...)
+	}
+	dst = append(dst, "Content-Length: "...)
+	const frame = len(`{"status":503,"error":"","request_id":""}` + "\n")
+	dst = strconv.AppendInt(dst, int64(frame+len(message)+len(id)), 10)
+	dst = append(dst, "\r\n\r\n"...)
+	if toHEAD {
+		return dst
+	}
+	dst = append(dst, "{\"status\":"...)
+	dst = strconv.AppendInt(dst, int64(status), 10)
+	dst = append(dst, `,"error":"`...)
+	dst = append(dst, message...) // ours: nothing to escape
+	dst = append(dst, `","request_id":"`...)
+	dst = append(dst, id...)
+	return append(dst, "\"}\n"...)
+}
+
+func appendStatus(dst []byte, status int) []byte {
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, fasthttp.StatusMessage(status)...)
+	return append(dst, "\r\n"...)
+}
+
+// newID appends a fresh request id: 128 random bits in hex.
+func (w *worker) newID(dst []byte) []byte {
+	var b [16]byte
+	for i, u := 0, w.rand.Uint64(); i < 8; i, u = i+1, u>>8 {
+		b[i] = byte(u)
+	}
+	for i, u := 8, w.rand.Uint64(); i < 16; i, u = i+1, u>>8 {
+		b[i] = byte(u)
+	}
+	return hex.AppendEncode(dst, b[:])
+}
