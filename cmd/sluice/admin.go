@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"sluice/engine"
+	"sluice/gw"
+	"sluice/lb"
+)
+
+// admin is the process's own endpoint: /metrics, /healthz, /readyz.
+type admin struct {
+	http http.Server
+	done chan struct{}
+}
+
+func newAdmin(address string, s *server) (*admin, error) {
+	network := "tcp"
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", path
+		_ = os.Remove(path) // the process of before left it; a live one is not kept out by a file
+	}
+	ln, err := net.Listen(network, address)
+	if err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		s.writeMetrics(w)
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := s.ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	a := &admin{done: make(chan struct{})}
+	a.http = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
+	go func() {
+		defer close(a.done)
+		_ = a.http.Serve(ln)
+	}()
+	return a, nil
+}
+
+func (a *admin) close() {
+	_ = a.http.Close()
+	<-a.done
+}
+
+// writeMetrics writes everything in the Prometheus text format.
+func (s *server) writeMetrics(w io.Writer) {
+	metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_build_info{version=%q}", versionLine()), 1)
+	metrics.WriteGaugeUint64(w, "sluice_loops", uint64(len(s.engine.Loops())))
+	metrics.WriteGaugeUint64(w, "sluice_maxconn", uint64(s.engine.MaxConn()))
+	metrics.WriteGaugeUint64(w, "sluice_draining", number(s.draining.Load()))
+	metrics.WriteCounterUint64(w, `sluice_reloads_total{result="ok"}`, s.reloads.ok.Load())
+	metrics.WriteCounterUint64(w, `sluice_reloads_total{result="failed"}`, s.reloads.failed.Load())
+	metrics.WriteGaugeUint64(w, "sluice_reload_successful", number(s.reloads.lastOK.Load() > 0))
+	metrics.WriteGaugeUint64(w, "sluice_config_loaded_timestamp_seconds", uint64(s.loaded.Load()))
+	s.writeEngine(w)
+	if p := s.current.Load(); p != nil {
+		for _, ln := range p.listeners {
+			ln.write(w)
+		}
+		for _, c := range p.clusters {
+			writeCluster(w, c)
+		}
+	}
+	metrics.WriteProcessMetrics(w)
+}
+
+func number(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (s *server) writeEngine(w io.Writer) {
+	total := func(of func(*engine.Counters) *engine.Counter) (n uint64) {
+		for _, l := range s.engine.Loops() {
+			n += of(l.Counters()).Load()
+		}
+		return n
+	}
+	metrics.WriteGaugeUint64(w, "sluice_connections_open", uint64(max(s.engine.Open(), 0)))
+	for _, m := range []struct {
+		name string
+		of   func(*engine.Counters) *engine.Counter
+	}{
+		{"sluice_connections_accepted_total", func(c *engine.Counters) *engine.Counter { return &c.Accepted }},
+		{"sluice_accept_errors_total", func(c *engine.Counters) *engine.Counter { return &c.AcceptErrors }},
+		{"sluice_accept_paused_total", func(c *engine.Counters) *engine.Counter { return &c.AcceptPaused }},
+		{"sluice_connections_dialled_total", func(c *engine.Counters) *engine.Counter { return &c.Dialled }},
+		{"sluice_dial_errors_total", func(c *engine.Counters) *engine.Counter { return &c.DialErrors }},
+		{"sluice_spliced_bytes_total", func(c *engine.Counters) *engine.Counter { return &c.Spliced }},
+	} {
+		metrics.WriteCounterUint64(w, m.name, total(m.of))
+	}
+}
+
+func (ln *listener) write(w io.Writer) {
+	label := fmt.Sprintf("{listener=%q}", ln.cfg.Name)
+	metrics.WriteGaugeUint64(w, "sluice_listener_connections_open"+label, uint64(max(ln.socket.Open(), 0)))
+	if ln.cfg.Protocol == "tcp" {
+		for _, m := range []struct {
+			name string
+			of   func(*lb.ProxyCounters) *engine.Counter
+		}{
+			{"sluice_sessions_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.Sessions }},
+			{"sluice_sessions_no_endpoint_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.NoEndpoint }},
+			{"sluice_session_retries_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.Retries }},
+			{"sluice_sessions_failed_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.Failed }},
+			{"sluice_sessions_idle_closed_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.IdleClosed }},
+			{"sluice_session_received_bytes_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.FromClients }},
+			{"sluice_session_sent_bytes_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.ToClients }},
+		} {
+			var n uint64
+			for i := range ln.tcp.Loops {
+				n += m.of(&ln.tcp.Loops[i]).Load()
+			}
+			metrics.WriteCounterUint64(w, m.name+label, n)
+		}
+		return
+	}
+	sum := func(of func(*gw.Counters) *engine.Counter) (n uint64) {
+		for i := range ln.http.Loops {
+			n += of(&ln.http.Loops[i]).Load()
+		}
+		return n
+	}
+	for class := 2; class <= 5; class++ {
+		name := fmt.Sprintf("sluice_http_responses_total{listener=%q,class=\"%dxx\"}", ln.cfg.Name, class)
+		metrics.WriteCounterUint64(w, name, sum(func(c *gw.Counters) *engine.Counter { return &c.Responses[class] }))
+	}
+	for _, m := range []struct {
+		name string
+		of   func(*gw.Counters) *engine.Counter
+	}{
+		{"sluice_http_refused_total", func(c *gw.Counters) *engine.Counter { return &c.Refused }},
+		{"sluice_http_aborted_total", func(c *gw.Counters) *engine.Counter { return &c.Aborted }},
+		{"sluice_http_retries_total", func(c *gw.Counters) *engine.Counter { return &c.Retries }},
+		{"sluice_http_timeouts_total", func(c *gw.Counters) *engine.Counter { return &c.Timeouts }},
+	} {
+		metrics.WriteCounterUint64(w, m.name+label, sum(m.of))
+	}
+}
+
+func writeCluster(w io.Writer, c *lb.Cluster) {
+	for _, ep := range c.Endpoints() {
+		label := fmt.Sprintf("{cluster=%q,endpoint=%q}", c.Name(), ep.String())
+		metrics.WriteGaugeUint64(w, "sluice_endpoint_healthy"+label, number(ep.Healthy()))
+		metrics.WriteGaugeUint64(w, "sluice_endpoint_in_flight"+label, uint64(max(ep.InFlight(), 0)))
+		for _, m := range []struct {
+			name string
+			of   func(*lb.Local) *engine.Counter
+		}{
+			{"sluice_endpoint_requests_total", func(l *lb.Local) *engine.Counter { return &l.Requests }},
+			{"sluice_endpoint_connect_errors_total", func(l *lb.Local) *engine.Counter { return &l.ConnectErrors }},
+			{"sluice_endpoint_failures_total", func(l *lb.Local) *engine.Counter { return &l.Failures }},
+			{"sluice_endpoint_sent_bytes_total", func(l *lb.Local) *engine.Counter { return &l.Sent }},
+			{"sluice_endpoint_received_bytes_total", func(l *lb.Local) *engine.Counter { return &l.Received }},
+		} {
+			metrics.WriteCounterUint64(w, m.name+label, ep.Total(m.of))
+		}
+	}
+}

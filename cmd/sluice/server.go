@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/engine"
+	"sluice/gw"
+	"sluice/lb"
+)
+
+// server is the running edge: an engine, and the snapshot that it serves.
+type server struct {
+	log     *slog.Logger
+	engine  *engine.Engine
+	workers *gw.Workers
+	admin   *admin
+
+	changing sync.Mutex // one reload or stop at a time
+	current  atomic.Pointer[snapshot]
+	draining atomic.Bool
+	reloads  struct{ ok, failed, lastOK atomic.Uint64 } // lastOK: Unix seconds; 0 after a failure has followed
+	loaded   atomic.Int64                               // Unix seconds of the configuration in force
+}
+
+// snapshot is a configuration, built: immutable once it is current.
+type snapshot struct {
+	file      *File
+	clusters  []*lb.Cluster // in the file's order
+	byName    map[string]*lb.Cluster
+	listeners []*listener
+}
+
+// listener is a listener in one snapshot.
+type listener struct {
+	cfg     Listener
+	routes  []gw.Route
+	uses    []*lb.Cluster // in the order in which the configuration names them
+	handler engine.Acceptor
+	socket  *engine.Listener
+	*listenerState
+}
+
+// listenerState is what a listener keeps over reloads, by its name.
+type listenerState struct {
+	tcp     *lb.ProxyStats
+	http    *gw.Stats
+	gateway atomic.Pointer[gw.Gateway] // that new connections meet; nil once the listener is gone
+}
+
+// start runs the edge of a valid configuration.
+func start(f *File, log *slog.Logger) (*server, error) {
+	e, err := engine.New(f.Engine, log)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{log: log, engine: e, workers: gw.NewWorkers(e.Loops())}
+	e.Start()
+	if err := s.apply(f); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// reload puts the configuration that read returns in force. If anything is wrong with it nothing changes.
+func (s *server) reload(read func() (*File, error)) {
+	f, err := read()
+	if err == nil {
+		err = s.apply(f)
+	}
+	if err != nil {
+		s.reloads.failed.Add(1)
+		s.reloads.lastOK.Store(0)
+		s.log.Error("configuration not reloaded, the one before stays in force", "error", err)
+		return
+	}
+	s.reloads.ok.Add(1)
+	s.log.Info("configuration reloaded", "edge", f.summary())
+}
+
+// apply builds a snapshot of f and swaps it in.
+func (s *server) apply(f *File) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	prev := s.current.Load()
+	if prev == nil {
+		prev = &snapshot{file: &File{}}
+	} else if s.draining.Load() {
+		return errors.New("the edge is draining")
+	} else if f.Engine != prev.file.Engine {
+		s.log.Warn("engine settings take effect at the next start", "running", prev.file.Engine)
+	}
+	next, err := s.build(f, prev)
+	if err != nil {
+		return err
+	}
+	var opened []*engine.Listener
+	fail := func(err error) error {
+		for _, ln := range opened {
+			ln.Close()
+		}
+		for _, c := range next.clusters {
+			c.Stop(prev.byName[c.Name()])
+		}
+		return err
+	}
+	for _, ln := range next.listeners {
+		if old := prev.at(ln.cfg.Address); old != nil {
+			ln.socket = old.socket
+			continue
+		}
+		if ln.socket, err = s.engine.Listen(ln.cfg.Address, ln.cfg.MaxConn, ln.handler); err != nil {
+			return fail(err)
+		}
+		opened = append(opened, ln.socket)
+	}
+	adm := s.admin
+	if f.Admin != prev.file.Admin && f.Admin.Address != "" {
+		if adm, err = newAdmin(f.Admin.Address, s); err != nil {
+			return fail(err)
+		}
+	}
+
+	// Nothing fails any more.
+	s.current.Store(next)
+	for _, c := range next.clusters {
+		c.Start()
+	}
+	for _, ln := range next.listeners {
+		ln.gateway.Store(nil)
+		if g, ok := ln.handler.(*gw.Gateway); ok {
+			ln.gateway.Store(g)
+		}
+		ln.socket.Set(ln.cfg.MaxConn, ln.handler)
+	}
+	for _, old := range prev.listeners {
+		if next.at(old.cfg.Address) == nil {
+			old.socket.Close()
+		}
+		if next.named(old.cfg.Name) == nil {
+			old.gateway.Store(nil)
+		}
+	}
+	for _, c := range prev.clusters {
+		c.Stop(next.byName[c.Name()])
+	}
+	if f.Admin != prev.file.Admin {
+		if s.admin != nil {
+			s.admin.close()
+		}
+		s.admin = adm
+		if f.Admin.Address == "" {
+			s.admin = nil
+		}
+	}
+	now := time.Now().Unix()
+	s.loaded.Store(now)
+	s.reloads.lastOK.Store(uint64(now))
+	return nil
+}
+
+// build makes a snapshot of f that shares with prev what did not change.
+func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
+	loops := s.engine.Loops()
+	next := &snapshot{file: f, byName: map[string]*lb.Cluster{}}
+	for _, cfg := range f.Clusters {
+		c, err := lb.NewCluster(cfg, loops, s.log, prev.byName[cfg.Name])
+		if err != nil {
+			return nil, err
+		}
+		next.clusters = append(next.clusters, c)
+		next.byName[cfg.Name] = c
+	}
+	cluster := func(name string) *lb.Cluster { return next.byName[name] }
+	for _, cfg := range f.Listeners {
+		ln := &listener{cfg: cfg}
+		old := prev.named(cfg.Name)
+		if old != nil {
+			ln.listenerState = old.listenerState
+		} else {
+			ln.listenerState = &listenerState{
+				tcp:  &lb.ProxyStats{Loops: make([]lb.ProxyCounters, len(loops))},
+				http: &gw.Stats{Loops: make([]gw.Counters, len(loops))},
+			}
+		}
+		if cfg.Protocol == "tcp" {
+			ln.uses = []*lb.Cluster{cluster(cfg.ProxyConfig.Cluster)}
+		} else {
+			ln.routes = f.Routes[cfg.Config.Routes]
+			for _, r := range ln.routes {
+				ln.uses = append(ln.uses, cluster(r.Cluster))
+			}
+		}
+		switch {
+		case old != nil && ln.same(old):
+			ln.handler = old.handler
+		case cfg.Protocol == "tcp":
+			ln.handler = lb.NewProxy(cfg.ProxyConfig, ln.uses[0], ln.tcp, s.log)
+		default:
+			state := ln.listenerState
+			stale := func(g *gw.Gateway) bool { return state.gateway.Load() != g }
+			ln.handler = gw.New(cfg.Config, ln.routes, cluster, s.workers, ln.http, stale, s.log)
+		}
+		next.listeners = append(next.listeners, ln)
+	}
+	return next, nil
+}
+
+// same says that connections would see no difference between ln and old.
+func (ln *listener) same(old *listener) bool {
+	if ln.cfg != old.cfg || !reflect.DeepEqual(ln.routes, old.routes) {
+		return false
+	}
+	for i := range ln.uses {
+		if ln.uses[i] != old.uses[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *snapshot) at(address string) *listener {
+	for _, ln := range p.listeners {
+		if ln.cfg.Address == address {
+			return ln
+		}
+	}
+	return nil
+}
+
+func (p *snapshot) named(name string) *listener {
+	for _, ln := range p.listeners {
+		if ln.cfg.Name == name {
+			return ln
+		}
+	}
+	return nil
+}
+
+// defaultDrain is how long draining may take if the configuration does not say.
+const defaultDrain = 30 * time.Second
+
+// drain takes nothing new, finishes what is open until the drain timeout or the end of ctx, and stops.
+func (s *server) drain(ctx context.Context) {
+	s.changing.Lock()
+	s.draining.Store(true)
+	p := s.current.Load()
+	for _, ln := range p.listeners {
+		ln.socket.Close()
+	}
+	s.changing.Unlock()
+	limit := p.file.DrainTimeout
+	if limit == 0 {
+		limit = defaultDrain
+	}
+	s.log.Info("draining", "open", s.engine.Open(), "timeout", limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("drain timeout"))
+	defer cancel()
+	if err := s.engine.Drain(ctx); err != nil {
+		s.log.Warn("drain cut short", "error", err)
+	}
+	s.stop()
+}
+
+// stop ends everything at once; open connections are reset.
+func (s *server) stop() {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.draining.Store(true)
+	if s.admin != nil {
+		s.admin.close()
+		s.admin = nil
+	}
+	s.engine.Stop()
+	if p := s.current.Load(); p != nil {
+		for _, c := range p.clusters {
+			c.Stop(nil)
+		}
+	}
+}
+
+// ready says why the edge should get no new traffic; nil if it should.
+func (s *server) ready() error {
+	if s.draining.Load() {
+		return errors.New("draining")
+	}
+	if s.current.Load() == nil {
+		return errors.New("starting")
+	}
+	return nil
+}
+
+// summary says what a configuration describes, in a line.
+func (f *File) summary() string {
+	plural := func(n int, what string) string {
+		if n == 1 {
+			return "1 " + what
+		}
+		return fmt.Sprintf("%d %ss", n, what)
+	}
+	routes, endpoints := 0, 0
+	for _, list := range f.Routes {
+		routes += len(list)
+	}
+	for i := range f.Clusters {
+		endpoints += len(f.Clusters[i].Endpoints)
+	}
+	return fmt.Sprintf("%s, %s, %s of %s", plural(len(f.Listeners), "listener"), plural(routes, "route"),
+		plural(len(f.Clusters), "cluster"), plural(endpoints, "endpoint"))
+}
