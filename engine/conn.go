@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,6 +57,7 @@ type Conn struct {
 	timer   timer
 	peer    netip.AddrPort
 	fd      int
+	events  netpoll.IOEvent // reported and not served yet: the connection is in the loop's batch
 	state   uint16
 }
 

@@ -29,6 +29,7 @@ type Loop struct {
 	buffers
 	pipes
 	scratch  []byte
+	batch    batch
 	again    []turn // want another turn, after the present batch of events
 	spare    []turn
 	againFD  int // an eventfd whose edges call for again
@@ -98,7 +99,12 @@ func (l *Loop) run() error {
 func (l *Loop) event(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
 	if fd < len(l.conns) {
 		if c := l.conns[fd]; c != nil {
-			c.event(ev)
+			if l.batch.collects() {
+				l.signal()
+				l.batch.add(c, ev)
+			} else {
+				c.event(ev)
+			}
 			return nil
 		}
 	}
@@ -159,14 +165,22 @@ func (l *Loop) Again(c *Conn) {
 }
 
 func (l *Loop) enqueue(t turn) {
-	if len(l.again) == 0 {
-		one := uint64(1)
-		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(l.againFD), uintptr(unsafe.Pointer(&one)), 8)
-	}
+	l.signal()
 	l.again = append(l.again, t)
 }
 
+// signal has runAgain called with the next poll, if something waiting for it has not done so yet.
+func (l *Loop) signal() {
+	if len(l.again) == 0 && l.batch.size() == 0 {
+		one := uint64(1)
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(l.againFD), uintptr(unsafe.Pointer(&one)), 8)
+	}
+}
+
+// runAgain serves the batch that was collected, and who wanted another turn.
+
 func (l *Loop) runAgain() {
+	l.batch.serve()
 	work := l.again
 	l.again = l.spare[:0]
 	for _, t := range work {
