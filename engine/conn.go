@@ -196,6 +196,8 @@ func (c *Conn) RawWrite(p []byte) (int, error) {
 		c.state &^= writable
 		return 0, ErrAgain
 	case e != 0:
+		// The connection has ended, and its event is still to come: what the peer said before can be read now.
+		c.state |= readable | hungUp
 		return 0, sysErr("write", e)
 	case n < len(p):
 		c.state &^= writable

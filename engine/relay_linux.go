@@ -239,6 +239,7 @@ func (h *half) flush(l *Loop, dst *Conn) error {
 			return ErrAgain
 		}
 		if e != 0 {
+			dst.state |= readable | hungUp // as in RawWrite
 			return sysErr("splice", e)
 		}
 		h.piped -= int32(n)
