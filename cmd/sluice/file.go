@@ -58,7 +58,16 @@ func readFile(name string) (*File, error) {
 func parseFile(name string, src []byte) (*File, error) {
 	f := &File{}
 	doc, errs := config.Decode(name, src, f)
-	f.validate(func(path, message string) { errs = append(errs, doc.Errorf(path, "%s", message)) })
+	// What could not be decoded has been said: what follows from it is not worth saying.
+	said := map[[2]int]bool{}
+	for _, e := range errs {
+		said[[2]int{e.Line, e.Column}] = true
+	}
+	f.validate(func(path, message string) {
+		if e := doc.Errorf(path, "%s", message); !said[[2]int{e.Line, e.Column}] {
+			errs = append(errs, e)
+		}
+	})
 	if len(errs) > 0 {
 		errs.Sort()
 		return nil, slices.Compact(errs)
@@ -88,7 +97,7 @@ func (f *File) validate(report func(path, message string)) {
 			report(path, unknown("cluster", name, names))
 		}
 	}
-	if len(f.Listeners) == 0 {
+	if f.Listeners != nil && len(f.Listeners) == 0 {
 		report("listeners", "no listeners")
 	}
 	byName, byAddress := map[string]bool{}, map[string]bool{}
