@@ -1,4 +1,3 @@
-// Command sluice is the edge in one binary: an L4 load balancer and an L7 API gateway.
 package main
 
 import (

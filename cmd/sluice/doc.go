@@ -1,0 +1,10 @@
+// Command sluice is the edge in one binary: an L4 load balancer and an L7 API gateway.
+//
+//	main.go    the commands, exit statuses and signals
+//	file.go    the configuration file, and what makes a whole of it valid
+//	server.go  a configuration built into a snapshot, swapped in, drained
+//	admin.go   /metrics, /healthz, /readyz
+//	demo.go    the usual deployment in one process, with the services behind it
+//
+// It is the only package that sees all others.
+package main
