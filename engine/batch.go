@@ -1,7 +1,5 @@
 package engine
 
-import "github.com/panjf2000/gnet/v2/pkg/netpoll"
-
 // batch collects the connections of one poll, so that they are served by kind: those that were accepted, then those
 // that were dialled. Writes to the same peer process then follow each other closely, and most of them find it awake:
 // waking it is a tenth of the cost of a small message. Measured with 64 busy sessions (sched_waking per 1000 sends):
@@ -32,15 +30,16 @@ func (b *batch) collects() bool {
 
 func (b *batch) size() int { return len(b.accepted) + len(b.dialled) }
 
-func (b *batch) add(c *Conn, ev netpoll.IOEvent) {
-	if c.events == 0 {
-		if c.from != nil {
-			b.accepted = append(b.accepted, c)
-		} else {
-			b.dialled = append(b.dialled, c)
-		}
+func (b *batch) add(c *Conn) {
+	switch {
+	case c.state&collected != 0:
+		return
+	case c.from != nil:
+		b.accepted = append(b.accepted, c)
+	default:
+		b.dialled = append(b.dialled, c)
 	}
-	c.events |= ev
+	c.state |= collected
 }
 
 // serve has every connection that was collected served. What it closes on the way is left out; nothing is added.
@@ -52,10 +51,9 @@ func (b *batch) serve() {
 
 func (b *batch) serveList(list []*Conn) []*Conn {
 	for _, c := range list {
-		ev := c.events
-		c.events = 0
+		c.state &^= collected
 		if c.state&closed == 0 {
-			c.event(ev)
+			c.serve()
 		}
 	}
 	clear(list)

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +41,8 @@ const (
 	hungUp // the event carried RDHUP: a short read proves nothing, read on to EOF
 	failed // the event carried ERR
 	dialling
-	queued
+	queued    // waits for the turn that Loop.Again promised
+	collected // is in the loop's batch
 	wroteFIN
 	closed
 )
@@ -57,7 +57,6 @@ type Conn struct {
 	timer   timer
 	peer    netip.AddrPort
 	fd      int
-	events  netpoll.IOEvent // reported and not served yet: the connection is in the loop's batch
 	state   uint16
 }
 
@@ -119,7 +118,8 @@ func (c *Conn) expire() {
 	c.handler.Timeout(c)
 }
 
-func (c *Conn) event(ev uint32) {
+// note remembers what an event tells.
+func (c *Conn) note(ev uint32) {
 	if ev&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.state |= readable
 	}
@@ -132,6 +132,10 @@ func (c *Conn) event(ev uint32) {
 	if ev&unix.EPOLLERR != 0 {
 		c.state |= failed
 	}
+}
+
+// serve acts on what was noted.
+func (c *Conn) serve() {
 	if c.state&dialling != 0 {
 		c.dialProgress()
 		return

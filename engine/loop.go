@@ -99,11 +99,12 @@ func (l *Loop) run() error {
 func (l *Loop) event(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
 	if fd < len(l.conns) {
 		if c := l.conns[fd]; c != nil {
+			c.note(ev)
 			if l.batch.collects() {
 				l.signal()
-				l.batch.add(c, ev)
+				l.batch.add(c)
 			} else {
-				c.event(ev)
+				c.serve()
 			}
 			return nil
 		}

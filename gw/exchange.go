@@ -566,7 +566,7 @@ func (x *exchange) leave() {
 // abandon ends the exchange without a whole response: the client learns by the end of its connection.
 func (x *exchange) abandon() {
 	x.d.gw.counters(x.w.loop).Aborted.Inc()
-	untilClose := x.wrote && x.framing == asIs && x.response.UntilClose()
+	untilClose := x.wrote && x.framing == asIs && (x.response.UntilClose() || x.response.Chunked())
 	x.headed = false
 	x.leave()
 	if untilClose {

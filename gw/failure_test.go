@@ -389,3 +389,31 @@ func TestDrain(t *testing.T) {
 	}
 	must(t, <-drained)
 }
+
+// To an HTTP/1.0 client a body ends with its connection: one that is not whole must end with a reset, not with FIN.
+func TestTruncatedBodyForHTTP10(t *testing.T) {
+	for _, says := range []string{
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n",
+	} {
+		got := make(chan struct{})
+		up := serveTCP(t, func(c *net.TCPConn) {
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+				return
+			}
+			head, tail := says[:len(says)-4], says[len(says)-4:]
+			_, _ = io.WriteString(c, head)
+			<-got // the client has the beginning: it cannot be told otherwise
+			_, _ = io.WriteString(c, tail)
+		})
+		c := toUpstream(t, Config{}, up).dial(t)
+		c.send("GET / HTTP/1.0\r\n\r\n")
+		if _, err := c.r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		close(got)
+		if b, err := c.rest(); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%q: the client read %q to %v", says, b, err)
+		}
+	}
+}

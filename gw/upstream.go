@@ -18,10 +18,14 @@ type upstream struct {
 
 // dialUpstream takes a connection kept warm, if warm says that one will do, or dials.
 func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cfg *lb.Config, warm bool) (*upstream, error) {
-	if local := ep.Local(l); warm && len(local.Idle) > 0 {
+	for local := ep.Local(l); warm && len(local.Idle) > 0; {
 		n := len(local.Idle) - 1
 		up := local.Idle[n].Handler().(*upstream)
 		local.Idle = local.Idle[:n]
+		if up.conn.Readable() { // it has ended, and has not had its turn yet
+			up.conn.Close()
+			continue
+		}
 		up.reused = true
 		return up, nil
 	}
