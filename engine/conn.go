@@ -41,8 +41,7 @@ const (
 	hungUp // the event carried RDHUP: a short read proves nothing, read on to EOF
 	failed // the event carried ERR
 	dialling
-	queued    // waits for the turn that Loop.Again promised
-	collected // is in the loop's batch
+	queued // waits for the turn that Loop.Again promised
 	wroteFIN
 	closed
 )

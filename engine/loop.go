@@ -23,13 +23,12 @@ type Loop struct {
 	engine *Engine
 	log    *slog.Logger
 	poller *netpoll.Poller
-	conns  []*Conn // by descriptor; grows with the largest
+	conns  connSet
 	listen map[int]*acceptor
 	wheel  wheel
 	buffers
 	pipes
 	scratch  []byte
-	batch    batch
 	again    []turn // want another turn, after the present batch of events
 	spare    []turn
 	againFD  int // an eventfd whose edges call for again
@@ -67,6 +66,9 @@ func newLoop(e *Engine, id int) (*Loop, error) {
 	if l.againFD, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
+	if err = l.conns.open(l.poller); err != nil {
+		return nil, err
+	}
 	for _, fd := range []int{l.wheel.fd, l.againFD} {
 		if err = l.poller.AddRead(&netpoll.PollAttachment{FD: fd}, true); err != nil {
 			return nil, err
@@ -79,7 +81,7 @@ func newLoop(e *Engine, id int) (*Loop, error) {
 // which a locked thread would turn into two context switches.
 func (l *Loop) run() error {
 	err := l.poller.Polling(l.event)
-	for _, c := range l.conns {
+	for _, c := range l.conns.conns {
 		if c != nil {
 			c.Reset()
 		}
@@ -90,26 +92,17 @@ func (l *Loop) run() error {
 	l.closePipes()
 	closeFD(l.wheel.fd)
 	closeFD(l.againFD)
+	closeFD(l.conns.fd)
 	if cerr := l.poller.Close(); err == errors.ErrEngineShutdown {
 		err = cerr
 	}
 	return err
 }
 
-func (l *Loop) event(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
-	if fd < len(l.conns) {
-		if c := l.conns[fd]; c != nil {
-			c.note(ev)
-			if l.batch.collects() {
-				l.signal()
-				l.batch.add(c)
-			} else {
-				c.serve()
-			}
-			return nil
-		}
-	}
+func (l *Loop) event(fd int, _ netpoll.IOEvent, _ netpoll.IOFlags) error {
 	switch {
+	case fd == l.conns.fd:
+		l.conns.serve()
 	case fd == l.wheel.fd:
 		l.wheel.advance()
 	case fd == l.againFD:
@@ -166,22 +159,14 @@ func (l *Loop) Again(c *Conn) {
 }
 
 func (l *Loop) enqueue(t turn) {
-	l.signal()
-	l.again = append(l.again, t)
-}
-
-// signal has runAgain called with the next poll, if something waiting for it has not done so yet.
-func (l *Loop) signal() {
-	if len(l.again) == 0 && l.batch.size() == 0 {
+	if len(l.again) == 0 {
 		one := uint64(1)
 		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(l.againFD), uintptr(unsafe.Pointer(&one)), 8)
 	}
+	l.again = append(l.again, t)
 }
 
-// runAgain serves the batch that was collected, and who wanted another turn.
-
 func (l *Loop) runAgain() {
-	l.batch.serve()
 	work := l.again
 	l.again = l.spare[:0]
 	for _, t := range work {
@@ -194,7 +179,7 @@ func (l *Loop) runAgain() {
 // drain tells every connection to finish.
 func (l *Loop) drain() {
 	l.draining = true
-	for _, c := range l.conns {
+	for _, c := range l.conns.conns {
 		if c != nil && c.state&dialling == 0 {
 			c.handler.Ready(c)
 		}
@@ -207,22 +192,16 @@ func (l *Loop) stop() {
 
 // register arms fd for both directions, once, and files c under it.
 func (l *Loop) register(c *Conn) error {
-	err := l.poller.AddReadWrite(&netpoll.PollAttachment{FD: c.fd}, true)
-	if err != nil {
+	if err := l.conns.add(c); err != nil {
 		return err
 	}
-	for c.fd >= len(l.conns) {
-		l.conns = append(l.conns, nil)
-	}
-	l.conns[c.fd] = c
 	l.count.Open.Add(1)
 	return nil
 }
 
-// unregister forgets c. Closing its descriptor, which is the caller's, takes it out of epoll: nobody else holds it.
+// unregister forgets c.
 func (l *Loop) unregister(c *Conn) {
-	if c.fd >= 0 && c.fd < len(l.conns) && l.conns[c.fd] == c {
-		l.conns[c.fd] = nil
+	if l.conns.remove(c) {
 		l.count.Open.Add(-1)
 	}
 }
