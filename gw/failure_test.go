@@ -88,8 +88,6 @@ func TestUpstreamMisbehaves(t *testing.T) {
 // An upstream that sends without being asked loses its connection, and what it sent is nobody's response.
 func TestUpstreamSpeaksUnasked(t *testing.T) {
 	speak := make(chan struct{})
-	var rec *recorder
-	rec = record(t, func(n int, s *seen) (string, error) { return ok, nil })
 	var first net.Conn
 	loud := serveTCP(t, func(c *net.TCPConn) {
 		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
@@ -105,7 +103,6 @@ func TestUpstreamSpeaksUnasked(t *testing.T) {
 		}
 		_, _ = io.WriteString(c, ok)
 	})
-	_ = rec
 	e := toUpstream(t, Config{}, loud)
 	c := e.dial(t)
 	c.get("/")

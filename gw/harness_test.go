@@ -206,7 +206,6 @@ func serveTCP(t testing.TB, f func(c *net.TCPConn)) string {
 // seen is one request as it came to an upstream.
 type seen struct {
 	*http.Request
-	raw  string // of the head
 	body string
 	err  error // why the body is not whole
 }
