@@ -38,7 +38,6 @@ type Engine struct {
 	maxConn int64
 	open    atomic.Int64 // accepted connections, over all listeners
 	running sync.WaitGroup
-	failed  chan error
 }
 
 // New opens the loops; Start runs them.
@@ -47,7 +46,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	e := &Engine{log: log, maxConn: int64(cfg.MaxConn), failed: make(chan error, n)}
+	e := &Engine{log: log, maxConn: int64(cfg.MaxConn)}
 	if e.maxConn == 0 {
 		var lim unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil && lim.Cur < 1<<40 {
@@ -64,21 +63,16 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 	return e, nil
 }
 
-// Start runs the loops, each on a goroutine of its own.
+// Start runs the loops, each on a goroutine and thread of its own. A busy loop does not let go of its processor (in the
+// sense of GOMAXPROCS), so there is another one for every two loops, for the goroutines beside them.
 func (e *Engine) Start() {
+	if want := len(e.loops) + (len(e.loops)+1)/2; runtime.GOMAXPROCS(0) < want {
+		runtime.GOMAXPROCS(want)
+	}
 	for _, l := range e.loops {
-		e.running.Add(1)
-		go func() {
-			defer e.running.Done()
-			if err := l.run(); err != nil {
-				e.failed <- fmt.Errorf("loop %d: %w", l.id, err)
-			}
-		}()
+		e.running.Go(l.run)
 	}
 }
-
-// Failed tells of a loop that ended by an error, which none should.
-func (e *Engine) Failed() <-chan error { return e.failed }
 
 // Loops are the engine's loops, by their ID.
 func (e *Engine) Loops() []*Loop { return e.loops }

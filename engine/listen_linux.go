@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 	"golang.org/x/sys/unix"
 )
 
@@ -229,7 +228,7 @@ func (ln *Listener) full() bool {
 
 func (a *acceptor) start() {
 	a.loop.listen[a.fd] = a
-	if err := a.loop.poller.AddRead(&netpoll.PollAttachment{FD: a.fd}, true); err != nil {
+	if err := a.loop.poller.add(a.fd, unix.EPOLLIN|unix.EPOLLET); err != nil {
 		a.loop.log.Error("listener cannot be polled", "listener", a.address, "error", err)
 	}
 }

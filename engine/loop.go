@@ -1,16 +1,11 @@
 package engine
 
 import (
-	"fmt"
 	"log/slog"
-	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
-	"github.com/panjf2000/gnet/v2/pkg/errors"
-	"github.com/panjf2000/gnet/v2/pkg/netpoll"
-	"github.com/panjf2000/gnet/v2/pkg/queue"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,20 +14,21 @@ const readScratch = 64 << 10
 
 // Loop is one epoll event loop and everything that lives on it. Its methods, but for Post, belong to its goroutine.
 type Loop struct {
-	id     int
-	engine *Engine
-	log    *slog.Logger
-	poller *netpoll.Poller
-	conns  connSet
-	listen map[int]*acceptor
-	wheel  wheel
+	id                int
+	engine            *Engine
+	log               *slog.Logger
+	poller            poller
+	conns             []*Conn // by descriptor; grows with the largest
+	accepted, dialled []*Conn // of the batch at hand
+	listen            map[int]*acceptor
+	wheel             wheel
 	buffers
 	pipes
 	scratch  []byte
-	again    []turn // want another turn, after the present batch of events
-	spare    []turn
-	againFD  int // an eventfd whose edges call for again
+	again    []waiting // want another turn, after the present batch of events
+	spare    []waiting
 	draining bool
+	stopped  bool
 	count    Counters
 	date     [len(httpDate)]byte
 	dateAt   int64
@@ -56,32 +52,26 @@ type Counters struct {
 
 func newLoop(e *Engine, id int) (*Loop, error) {
 	l := &Loop{id: id, engine: e, log: e.log, listen: map[int]*acceptor{}, scratch: make([]byte, readScratch)}
-	var err error
-	if l.poller, err = netpoll.OpenPoller(); err != nil {
-		return nil, fmt.Errorf("open epoll: %w", err)
-	}
-	if err = l.wheel.open(); err != nil {
+	if err := l.poller.open(); err != nil {
 		return nil, err
 	}
-	if l.againFD, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
-		return nil, os.NewSyscallError("eventfd", err)
-	}
-	if err = l.conns.open(l.poller); err != nil {
+	if err := l.wheel.open(); err != nil {
 		return nil, err
 	}
-	for _, fd := range []int{l.wheel.fd, l.againFD} {
-		if err = l.poller.AddRead(&netpoll.PollAttachment{FD: fd}, true); err != nil {
-			return nil, err
-		}
+	if err := l.poller.add(l.wheel.fd, unix.EPOLLIN|unix.EPOLLET); err != nil {
+		return nil, err
 	}
 	return l, nil
 }
 
-// run serves the loop until stop. It is not locked to a thread: the poller yields to the scheduler before it blocks,
-// which a locked thread would turn into two context switches.
-func (l *Loop) run() error {
-	err := l.poller.Polling(l.event)
-	for _, c := range l.conns.conns {
+// run serves the loop until stop. It keeps its thread, so that it stays on the CPU that has its data in its caches.
+func (l *Loop) run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for !l.stopped {
+		l.turn(l.poller.wait(len(l.again) == 0))
+	}
+	for _, c := range l.conns {
 		if c != nil {
 			c.Reset()
 		}
@@ -91,28 +81,56 @@ func (l *Loop) run() error {
 	}
 	l.closePipes()
 	closeFD(l.wheel.fd)
-	closeFD(l.againFD)
-	closeFD(l.conns.fd)
-	if cerr := l.poller.Close(); err == errors.ErrEngineShutdown {
-		err = cerr
-	}
-	return err
+	l.poller.close()
 }
 
-func (l *Loop) event(fd int, _ netpoll.IOEvent, _ netpoll.IOFlags) error {
-	switch {
-	case fd == l.conns.fd:
-		l.conns.serve()
-	case fd == l.wheel.fd:
-		l.wheel.advance()
-	case fd == l.againFD:
-		l.runAgain()
-	default:
-		if a := l.listen[fd]; a != nil {
-			a.accept()
+// turn serves a batch of events. Connections are served by kind, those that were accepted and then those that were
+// dialled: writes to the same peer process then follow each other closely, and most of them find it awake; waking it is a
+// tenth of the cost of a small message. With 64 busy sessions sched_waking per 1000 sends falls from 144 to 44, and CPU
+// per message by 5 to 8 %.
+func (l *Loop) turn(events []unix.EpollEvent) {
+	posted := false
+	for i := range events {
+		ev := &events[i]
+		fd := int(ev.Fd)
+		switch {
+		case fd < len(l.conns) && l.conns[fd] != nil:
+			c := l.conns[fd]
+			c.note(ev.Events)
+			if c.from != nil {
+				l.accepted = append(l.accepted, c)
+			} else {
+				l.dialled = append(l.dialled, c)
+			}
+		case fd == l.wheel.fd:
+			l.wheel.advance()
+		case fd == l.poller.wakeFD:
+			posted = true
+		default:
+			if a := l.listen[fd]; a != nil {
+				a.accept()
+			}
 		}
 	}
-	return nil
+	l.accepted = serve(l.accepted)
+	l.dialled = serve(l.dialled)
+	if len(l.again) > 0 {
+		l.runAgain()
+	}
+	if posted {
+		l.poller.runPosted()
+	}
+}
+
+// serve has the connections served; those that were closed on the way are left out.
+func serve(list []*Conn) []*Conn {
+	for _, c := range list {
+		if c.state&closed == 0 {
+			c.serve()
+		}
+	}
+	clear(list)
+	return list[:0]
 }
 
 // ID numbers the engine's loops from 0.
@@ -143,12 +161,10 @@ func (l *Loop) Date() []byte {
 
 // Post has f run on the loop, from any goroutine, soon and in order. What is posted after the engine has stopped is
 // never run.
-func (l *Loop) Post(f func()) {
-	_ = l.poller.Trigger(queue.HighPriority, func(any) error { f(); return nil }, nil)
-}
+func (l *Loop) Post(f func()) { l.poller.post(f) }
 
-// turn is a piece of work that used up its budget and goes on after the others.
-type turn interface{ resume() }
+// waiting is a piece of work that used up its turn and goes on after the others.
+type waiting interface{ resume() }
 
 // Again calls c's handler once more after the events at hand, for a connection that has used up its turn.
 func (l *Loop) Again(c *Conn) {
@@ -158,19 +174,13 @@ func (l *Loop) Again(c *Conn) {
 	}
 }
 
-func (l *Loop) enqueue(t turn) {
-	if len(l.again) == 0 {
-		one := uint64(1)
-		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(l.againFD), uintptr(unsafe.Pointer(&one)), 8)
-	}
-	l.again = append(l.again, t)
-}
+func (l *Loop) enqueue(w waiting) { l.again = append(l.again, w) }
 
 func (l *Loop) runAgain() {
 	work := l.again
 	l.again = l.spare[:0]
-	for _, t := range work {
-		t.resume()
+	for _, w := range work {
+		w.resume()
 	}
 	clear(work)
 	l.spare = work[:0]
@@ -179,29 +189,32 @@ func (l *Loop) runAgain() {
 // drain tells every connection to finish.
 func (l *Loop) drain() {
 	l.draining = true
-	for _, c := range l.conns.conns {
+	for _, c := range l.conns {
 		if c != nil && c.state&dialling == 0 {
 			c.handler.Ready(c)
 		}
 	}
 }
 
-func (l *Loop) stop() {
-	_ = l.poller.Trigger(queue.HighPriority, func(any) error { return errors.ErrEngineShutdown }, nil)
-}
+func (l *Loop) stop() { l.poller.post(func() { l.stopped = true }) }
 
-// register arms fd for both directions, once, and files c under it.
+// register arms c for both directions, once, and files it under its descriptor.
 func (l *Loop) register(c *Conn) error {
-	if err := l.conns.add(c); err != nil {
+	if err := l.poller.add(c.fd, armed); err != nil {
 		return err
 	}
+	for c.fd >= len(l.conns) {
+		l.conns = append(l.conns, nil)
+	}
+	l.conns[c.fd] = c
 	l.count.Open.Add(1)
 	return nil
 }
 
-// unregister forgets c.
+// unregister forgets c. Closing the descriptor is the caller's.
 func (l *Loop) unregister(c *Conn) {
-	if l.conns.remove(c) {
+	if c.fd >= 0 && c.fd < len(l.conns) && l.conns[c.fd] == c {
+		l.conns[c.fd] = nil
 		l.count.Open.Add(-1)
 	}
 }

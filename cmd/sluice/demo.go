@@ -46,12 +46,7 @@ func runDemo(out io.Writer, log *slog.Logger) error {
 		return &exitError{exitFailed, err}
 	}
 	fmt.Fprintf(out, "%s\n%s", demoConfig, demoTry)
-	select {
-	case err := <-s.engine.Failed():
-		s.stop()
-		return &exitError{exitFailed, err}
-	case <-signals:
-	}
+	<-signals
 	fmt.Fprintln(out, "\nfinishing what is open; once more to stop at once")
 	drainUntil(s, signals)
 	return nil

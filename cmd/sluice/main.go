@@ -157,23 +157,18 @@ func runFile(file string, log *slog.Logger) error {
 		return &exitError{exitFailed, err}
 	}
 	log.Info("running", "config", file, "edge", f.summary(), "pid", os.Getpid())
-	for {
-		select {
-		case err := <-s.engine.Failed():
-			s.stop()
-			return &exitError{exitFailed, err}
-		case sig := <-signals:
-			switch sig {
-			case syscall.SIGHUP:
-				s.reload(func() (*File, error) { return readFile(file) })
-				continue
-			case syscall.SIGTERM:
-				drainUntil(s, signals)
-			}
-			log.Info("stopped")
-			return nil
+	for sig := range signals {
+		switch sig {
+		case syscall.SIGHUP:
+			s.reload(func() (*File, error) { return readFile(file) })
+			continue
+		case syscall.SIGTERM:
+			drainUntil(s, signals)
 		}
+		break
 	}
+	log.Info("stopped")
+	return nil
 }
 
 // drainUntil drains the server; another INT or TERM cuts it short.
