@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -122,24 +123,37 @@ func commands() *cobra.Command {
 				fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			},
 		},
+		benchCommand(),
 	)
 	return root
 }
 
 // versionLine names the build by what Go's linker noted of it.
 func versionLine() string {
-	version, revision := "devel", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v := info.Main.Version; v != "" && v != "(devel)" {
-			version = v
-		}
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = " " + s.Value[:min(12, len(s.Value))]
-			}
+	version := "devel"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		version = info.Main.Version
+	}
+	return strings.Join(strings.Fields(fmt.Sprintf("sluice %s %s %s %s/%s", version, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)), " ")
+}
+
+// revision is the git revision that the binary was built of, short, with a + if files had changed; empty if the build
+// does not know.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	rev, changed := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			rev = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = "+"
 		}
 	}
-	return fmt.Sprintf("sluice %s%s %s %s/%s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return rev + changed
 }
 
 // runFile runs the edge of a file until a signal ends it.

@@ -1,0 +1,9 @@
+// Package bench measures proxies from outside: the edge against its peers, and against its own past. It imports nothing
+// of what it measures.
+//
+//	Generator ──► target (any proxy) ──► Origin        Measure: one round of one Scenario on one Target ──► Sample
+//	    └───────── directly ────────────────┘          Run, Peers, Regress: rounds, interleaved ──► Result ──► Compare, Report
+//
+// The generator and the origin stand on gnet. Each round also knows what the generator itself used: a throughput that
+// the generator bounded, and not the target, is marked so.
+package bench

@@ -1,0 +1,164 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+// answerPath is where the origin answers: answerPath + N is N bytes.
+const answerPath = "/bytes/"
+
+// maxAnswer bounds what the origin is asked for.
+const maxAnswer = 64 << 20
+
+// Origin answers whatever the scenarios ask, on one port: HTTP/1.1 requests for answerPath + N with N bytes, whatever
+// body they have, and bytes that do not begin as HTTP does with themselves. It stands on gnet.
+type Origin struct {
+	gnet.BuiltinEventEngine
+	engine  gnet.Engine
+	started chan struct{}
+	ended   chan error
+}
+
+// StartOrigin serves on address, with so many event loops.
+func StartOrigin(address string, loops int) (*Origin, error) {
+	o := &Origin{started: make(chan struct{}), ended: make(chan error, 1)}
+	go func() {
+		o.ended <- gnet.Run(o, "tcp://"+address, gnet.WithNumEventLoop(loops), gnet.WithReusePort(loops > 1),
+			gnet.WithLockOSThread(true), gnet.WithLogger(silent{}))
+	}()
+	select {
+	case <-o.started:
+		return o, nil
+	case err := <-o.ended:
+		return nil, fmt.Errorf("origin on %s: %w", address, err)
+	}
+}
+
+// Stop ends the origin.
+func (o *Origin) Stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = o.engine.Stop(ctx)
+	<-o.ended
+}
+
+// OnBoot implements gnet.EventHandler.
+func (o *Origin) OnBoot(e gnet.Engine) gnet.Action {
+	o.engine = e
+	close(o.started)
+	return gnet.None
+}
+
+// asked is a connection to the origin.
+type asked struct {
+	skip   int // bytes of a request's body that are still to come
+	path   []byte
+	answer []byte // to the last path, which the next request most likely has too
+	close  bool   // after the body that is being skipped
+}
+
+// OnOpen implements gnet.EventHandler.
+func (o *Origin) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	c.SetContext(&asked{})
+	return nil, gnet.None
+}
+
+// OnTraffic implements gnet.EventHandler.
+func (o *Origin) OnTraffic(c gnet.Conn) gnet.Action {
+	a := c.Context().(*asked)
+	b, _ := c.Peek(-1)
+	all := len(b)
+	action := gnet.None
+	for len(b) > 0 && action == gnet.None {
+		if a.skip > 0 {
+			n := min(a.skip, len(b))
+			b = b[n:]
+			if a.skip -= n; a.skip == 0 {
+				action = a.reply(c)
+			}
+			continue
+		}
+		if b[0] < 'A' || b[0] > 'Z' {
+			_, _ = c.Write(b)
+			b = nil
+			break
+		}
+		i := bytes.Index(b, []byte("\r\n\r\n"))
+		if i < 0 {
+			if len(b) > 64<<10 {
+				return gnet.Close
+			}
+			break
+		}
+		head := b[:i+2]
+		b = b[i+4:]
+		if !a.understand(head) {
+			return gnet.Close
+		}
+		if a.skip == 0 {
+			action = a.reply(c)
+		}
+	}
+	_, _ = c.Discard(all - len(b))
+	return action
+}
+
+// understand reads a request's head, which ends with CRLF. false: the origin does not serve it.
+func (a *asked) understand(head []byte) bool {
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	_, rest, _ := bytes.Cut(line, []byte(" "))
+	path, _, _ := bytes.Cut(rest, []byte(" "))
+	a.close = bytes.Contains(head, []byte("\r\nConnection: close\r\n"))
+	a.skip = max(contentLength(head), 0)
+	if bytes.Equal(path, a.path) {
+		return true
+	}
+	n := smallAnswer
+	if size, ok := bytes.CutPrefix(path, []byte(answerPath)); ok {
+		var err error
+		if n, err = strconv.Atoi(string(size)); err != nil || n < 0 || n > maxAnswer {
+			return false
+		}
+	}
+	a.path = bytes.Clone(path)
+	a.answer = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", n)
+	a.answer = append(a.answer, bytes.Repeat([]byte("x"), n)...)
+	return true
+}
+
+func (a *asked) reply(c gnet.Conn) gnet.Action {
+	_, _ = c.Write(a.answer)
+	if a.close && c.OutboundBuffered() == 0 {
+		return gnet.Close
+	}
+	return gnet.None
+}
+
+// contentLength is the value of Content-Length in a head; -1 if it has none.
+func contentLength(head []byte) int {
+	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
+		if len(line) > 15 && (line[0] == 'C' || line[0] == 'c') && bytes.EqualFold(line[:15], []byte("content-length:")) {
+			n, err := strconv.Atoi(string(bytes.TrimSpace(line[15:])))
+			if err != nil || n < 0 {
+				return -1
+			}
+			return n
+		}
+	}
+	return -1
+}
+
+// silent is gnet's logger: what is worth saying comes back as errors.
+type silent struct{}
+
+func (silent) Debugf(string, ...any) {}
+func (silent) Infof(string, ...any)  {}
+func (silent) Warnf(string, ...any)  {}
+func (silent) Errorf(string, ...any) {}
+func (silent) Fatalf(string, ...any) {}

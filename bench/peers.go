@@ -1,0 +1,226 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Rig is the processes that a suite measures, and their origin.
+type Rig struct {
+	Origin   string // its address
+	Targets  []Target
+	Versions map[string]string
+	// Absent says of peers that are not there why.
+	Absent   map[string]string
+	dir      string
+	self     string // the sluice binary, for the origin and the floor
+	children []*child
+}
+
+// NewRig starts the origin, in a process of its own. self is the sluice binary; address is where the origin listens, a
+// free port if empty.
+func NewRig(ctx context.Context, self, address string, loops int) (*Rig, error) {
+	dir, err := os.MkdirTemp("", "sluice-bench")
+	if err != nil {
+		return nil, err
+	}
+	r := &Rig{dir: dir, self: self, Versions: map[string]string{}, Absent: map[string]string{}}
+	if err := os.Chmod(dir, 0o755); err != nil { // nginx's workers are somebody else
+		return nil, err
+	}
+	if address == "" {
+		if address, err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	c, err := spawn(ctx, []string{address}, self, "bench", "origin", "--listen", address, "--loops", fmt.Sprint(loops))
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("origin: %w", err)
+	}
+	r.children = append(r.children, c)
+	r.Origin = address
+	return r, nil
+}
+
+// Close stops every process of the rig.
+func (r *Rig) Close() {
+	for _, c := range slices.Backward(r.children) {
+		c.stop()
+	}
+	_ = os.RemoveAll(r.dir)
+}
+
+// Sluice starts a sluice binary under a name.
+func (r *Rig) Sluice(ctx context.Context, name, binary string, cores int) error {
+	at, err := freePorts(3)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(r.dir, name+".yaml")
+	if err := writeFile(file, fmt.Sprintf(`listeners:
+  - {name: http, address: "%s", protocol: http, routes: all}
+  - {name: tcp, address: "%s", protocol: tcp, cluster: origin}
+routes:
+  all:
+    - {match: {path_prefix: /}, cluster: origin}
+clusters:
+  - {name: origin, endpoints: [{address: "%s"}]}
+admin: {address: "%s"}
+engine: {loops: %d}
+`, at[0], at[1], r.Origin, at[2], cores)); err != nil {
+		return err
+	}
+	return r.start(ctx, Target{Name: name, HTTP: at[0], TCP: at[1], Admin: at[2]}, version(binary, "version"), binary, "run", "-c", file)
+}
+
+// HAProxy starts HAProxy with as much to do as sluice has: X-Forwarded-For, kept connections, splicing.
+func (r *Rig) HAProxy(ctx context.Context, cores int) error {
+	binary, err := look("haproxy")
+	if err != nil {
+		r.Absent["haproxy"] = err.Error()
+		return nil
+	}
+	at, err := freePorts(2)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(r.dir, "haproxy.cfg")
+	if err := writeFile(file, fmt.Sprintf(`global
+  nbthread %d
+defaults
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  option splice-auto
+frontend http
+  mode http
+  bind %s
+  option forwardfor
+  default_backend origin
+backend origin
+  mode http
+  http-reuse always
+  server origin %s
+listen tcp
+  mode tcp
+  bind %s
+  server origin %s
+`, cores, at[0], r.Origin, at[1], r.Origin)); err != nil {
+		return err
+	}
+	return r.start(ctx, Target{Name: "haproxy", HTTP: at[0], TCP: at[1]}, version(binary, "-v"), binary, "-f", file)
+}
+
+// streamModules are where nginx's stream module may be; empty is for one that has it built in.
+var streamModules = []string{"/usr/lib/nginx/modules/ngx_stream_module.so", "/usr/lib64/nginx/modules/ngx_stream_module.so"}
+
+// Nginx starts nginx with as much to do as sluice has.
+func (r *Rig) Nginx(ctx context.Context, cores int) error {
+	binary, err := look("nginx")
+	if err != nil {
+		r.Absent["nginx"] = err.Error()
+		return nil
+	}
+	at, err := freePorts(2)
+	if err != nil {
+		return err
+	}
+	t := Target{Name: "nginx", HTTP: at[0], No: "nginx's stream module is not installed: make bench-deps does that"}
+	load, stream := "", ""
+	for _, m := range streamModules {
+		if _, err := os.Stat(m); err == nil {
+			t.TCP = at[1]
+			load = "load_module " + m + ";\n"
+			stream = fmt.Sprintf("stream { upstream origin { server %s; } server { listen %s reuseport backlog=8192; proxy_pass origin; } }\n", r.Origin, at[1])
+			break
+		}
+	}
+	file := filepath.Join(r.dir, "nginx.conf")
+	if err := writeFile(file, fmt.Sprintf(`%sworker_processes %d; daemon off; pid %s/nginx.pid; error_log %s/nginx.log crit;
+events { worker_connections 16384; multi_accept on; }
+%shttp {
+  access_log off; keepalive_requests 1000000000; client_max_body_size 0; proxy_request_buffering off; client_body_temp_path %s;
+  upstream origin { server %s; keepalive 512; keepalive_requests 1000000000; }
+  server {
+    listen %s reuseport backlog=8192;
+    location / {
+      proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-For $remote_addr; proxy_max_temp_file_size 0;
+    }
+  }
+}
+`, load, cores, r.dir, r.dir, stream, filepath.Join(r.dir, "body"), r.Origin, at[0])); err != nil {
+		return err
+	}
+	return r.start(ctx, t, version(binary, "-v"), binary, "-c", file, "-p", r.dir)
+}
+
+// Floor starts the bare relay.
+func (r *Rig) Floor(ctx context.Context, cores int) error {
+	at, err := freePort()
+	if err != nil {
+		return err
+	}
+	return r.start(ctx, Target{Name: "floor", HTTP: at, TCP: at}, "", r.self,
+		"bench", "floor", "--listen", at, "--to", r.Origin, "--loops", fmt.Sprint(cores))
+}
+
+func (r *Rig) start(ctx context.Context, t Target, version, binary string, args ...string) error {
+	addresses := slices.DeleteFunc([]string{t.HTTP, t.TCP}, func(a string) bool { return a == "" })
+	var running *child
+	t.restart = func(ctx context.Context, t *Target) error {
+		if running != nil {
+			running.stop()
+			r.children = slices.DeleteFunc(r.children, func(c *child) bool { return c == running })
+		}
+		var err error
+		if running, err = spawn(ctx, addresses, binary, args...); err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
+		}
+		r.children = append(r.children, running)
+		if t.PIDs, err = listeners(addresses[0]); err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
+		}
+		return nil
+	}
+	if err := t.restart(ctx, &t); err != nil {
+		return err
+	}
+	if version != "" {
+		r.Versions[t.Name] = version
+	}
+	r.Targets = append(r.Targets, t)
+	return nil
+}
+
+// Outside adds a target that the rig did not start: pids are found by its listener if none are given.
+func (r *Rig) Outside(name, http, tcp string, pids []int) (warning string) {
+	t := Target{Name: name, HTTP: http, TCP: tcp, PIDs: pids, No: "no address was given for this protocol"}
+	if len(pids) == 0 {
+		address := http
+		if address == "" {
+			address = tcp
+		}
+		var err error
+		if t.PIDs, err = listeners(address); err != nil {
+			warning = fmt.Sprintf("the CPU time and memory of %s are not known: %v", name, err)
+		}
+	}
+	r.Targets = append(r.Targets, t)
+	return warning
+}
+
+// AbsentPeers lists the peers that are not there, a line each.
+func (r *Rig) AbsentPeers() string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(r.Absent)) {
+		out = append(out, name+": "+r.Absent[name])
+	}
+	return strings.Join(out, "\n")
+}
