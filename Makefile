@@ -1,18 +1,21 @@
 # Sluice. `make run` shows it, `make test` proves it; both do all the set-up on a machine that has Go.
 
 GO ?= go
-# What the tests need beside Go, as command:package of Debian. The race detector is linked by gcc.
+REVISION = $(shell git describe --always --dirty=+ --abbrev=12 2>/dev/null)
+# What is needed beside Go, as command:package of Debian. The race detector is linked by gcc.
 TEST_NEEDS = gcc:gcc curl:curl
+# The peers of the benchmark, and the load generators that its own is compared with.
+BENCH_NEEDS = haproxy:haproxy nginx:nginx nginx:libnginx-mod-stream wrk:wrk h2load:nghttp2-client
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-setup fuzz clean
+.PHONY: help build run test test-setup bench bench-deps bench-smoke bench-regress bench-selftest fuzz clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## build bin/sluice, one static binary
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/sluice ./cmd/sluice
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.gitRevision=$(REVISION)" -o bin/sluice ./cmd/sluice
 
 run: build ## build, and run the demo
 	@exec bin/sluice demo
@@ -22,11 +25,16 @@ test: test-setup build ## everything that must hold: format, vet, lint, tests un
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+	bin/sluice bench run --duration 500ms
 
-# The packages that are missing are installed as root or by sudo; else it is said which they are.
-test-setup:
-	@missing=; for need in $(TEST_NEEDS); do \
-		command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; \
+# $(call install,NEEDS): the packages that are missing are installed as root or by sudo; else it is said which they are.
+# nginx's stream module is no command, and is looked for where Debian has it.
+define install
+	@PATH="$$PATH:/usr/sbin"; missing=; for need in $(1); do \
+		case $$need in \
+		*:libnginx-mod-stream) test -e /usr/lib/nginx/modules/ngx_stream_module.so;; \
+		*) command -v $${need%%:*} >/dev/null 2>&1;; \
+		esac || missing="$$missing $${need##*:}"; \
 	done; \
 	case " $$missing " in *" gcc "*) missing="$$missing libc6-dev";; esac; \
 	test -z "$$missing" && exit 0; \
@@ -37,6 +45,26 @@ test-setup:
 	else echo "Please run: sudo apt-get install$$missing"; exit 1; fi; \
 	echo "installing:$$missing"; \
 	$$as apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -q --no-install-recommends $$missing >/dev/null
+endef
+
+test-setup:
+	$(call install,$(TEST_NEEDS))
+
+bench-deps: ## install the benchmark's peers: haproxy, nginx, wrk, h2load
+	$(call install,$(BENCH_NEEDS))
+
+bench: build bench-deps ## measure beside HAProxy, nginx and the floor, about 3 minutes; report in bin/bench.html
+	bin/sluice bench peers --rounds 6 --duration 1s -o bin/bench.json --history bench/history.jsonl
+	bin/sluice bench report bin/bench.json --history bench/history.jsonl -o bin/bench.html
+
+bench-smoke: build ## every scenario once, about 20 s: fails if one measured nothing or met an error
+	bin/sluice bench run --duration 500ms
+
+bench-regress: build ## measure the working tree against BASE=revision
+	bin/sluice bench regress --base $(or $(BASE),HEAD)
+
+bench-selftest: build bench-deps ## try the benchmark itself: injected faults, stalls, other generators; about 10 minutes
+	SLUICE_SELFTEST=1 $(GO) test -run Selftest -v -count 1 -timeout 60m ./bench
 
 # Fuzzing has no end of its own; FUZZTIME is for each target.
 FUZZTIME ?= 30s

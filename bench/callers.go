@@ -31,7 +31,7 @@ func (k *callers) close()          {}
 func (k *callers) start() {
 	k.first = k.g.now()
 	for range k.g.aim.Conns {
-		k.g.done.Go(k.run)
+		k.g.spawn(k.run)
 	}
 }
 

@@ -44,11 +44,17 @@ func StartFloor(address, to string, loops int) (*Floor, error) {
 	return f, nil
 }
 
-// Stop ends the relay.
+// Stop ends the relay and closes what is open.
 func (f *Floor) Stop() {
 	for _, l := range f.loops {
 		_, _ = unix.Write(l.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 		<-l.done
+		for fd := range l.peer {
+			unix.Close(fd)
+		}
+		for _, fd := range []int{l.listen, l.epoll, l.stop} {
+			unix.Close(fd)
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ type Generator struct {
 	parts   []part
 	running bool
 	failed  chan error // what makes going on pointless; the first counts
+	mu      sync.Mutex // orders stop and done
 	stop    chan struct{}
 	done    sync.WaitGroup
 }
@@ -172,11 +173,23 @@ func (g *Generator) wait(ctx context.Context, d time.Duration, watch func(share 
 
 // Close ends the load and closes its connections.
 func (g *Generator) Close() {
+	g.mu.Lock()
 	close(g.stop)
+	g.mu.Unlock()
+	// First: what is opening a connection waits for the event loops.
+	g.done.Wait()
 	for _, p := range g.parts {
 		p.close()
 	}
-	g.done.Wait()
+}
+
+// spawn runs f beside the load, unless that has ended.
+func (g *Generator) spawn(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.stopped() {
+		g.done.Go(f)
+	}
 }
 
 func (g *Generator) stopped() bool {

@@ -105,8 +105,15 @@ func (o *Origin) OnTraffic(c gnet.Conn) gnet.Action {
 			action = a.reply(c)
 		}
 	}
-	_, _ = c.Discard(all - len(b))
+	discard(c, all-len(b))
 	return action
+}
+
+// discard takes n bytes off what has come. gnet's Discard takes all for 0.
+func discard(c gnet.Conn, n int) {
+	if n > 0 {
+		_, _ = c.Discard(n)
+	}
 }
 
 // understand reads a request's head, which ends with CRLF. false: the origin does not serve it.

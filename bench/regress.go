@@ -29,7 +29,11 @@ func buildRevision(ctx context.Context, dir, name, rev string, flags ...string) 
 		defer func() { _, _ = output(context.WithoutCancel(ctx), top, "git", "worktree", "remove", "--force", src) }()
 	}
 	binary := filepath.Join(dir, name)
-	args := append([]string{"build", "-trimpath", "-o", binary}, flags...)
+	made, err := output(ctx, src, "git", "describe", "--always", "--dirty=+", "--abbrev=12")
+	if err != nil {
+		return "", err
+	}
+	args := append([]string{"build", "-trimpath", "-ldflags", "-X main.gitRevision=" + made, "-o", binary}, flags...)
 	if _, err := output(ctx, src, "go", append(args, "./cmd/sluice")...); err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
 	}

@@ -25,7 +25,10 @@ type worker struct {
 	batch   []byte // request, as often as it is pipelined
 	tally   *tally
 	conns   []*caller
-	asking  int // idle connections that have asked
+	size    int  // of conns, once all are open
+	started bool // the load has begun
+	asking  int  // idle connections that have asked
+	lost    int  // connections closed since the last answer
 
 	// The open loop: when the next request is due, and who may send it.
 	interval  int64
@@ -48,7 +51,7 @@ type caller struct {
 }
 
 func newWorker(ctx context.Context, g *Generator, conns int) (*worker, error) {
-	w := &worker{g: g, tally: newTally(), interval: g.interval(g.aim.Loops)}
+	w := &worker{g: g, tally: newTally(), interval: g.interval(g.aim.Loops), size: conns}
 	w.request = g.aim.Scenario.request(g.aim.Address)
 	w.batch = bytes.Repeat(w.request, g.aim.Pipeline)
 	var err error
@@ -82,7 +85,10 @@ func (w *worker) connect(ctx context.Context, s *caller) error {
 // OnOpen implements gnet.EventHandler.
 func (w *worker) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if s, ok := c.Context().(*caller); ok {
-		s.c, w.loop = c, c.EventLoop()
+		s.c = c
+		if w.loop == nil {
+			w.loop = c.EventLoop()
+		}
 	}
 	return nil, gnet.None
 }
@@ -92,6 +98,7 @@ func (w *worker) tallied() *tally { return w.tally }
 func (w *worker) start() {
 	_ = w.loop.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 		now := w.g.now()
+		w.started = true
 		w.next = now
 		w.freeSince = now
 		if w.g.aim.Scenario.Load == Idle {
@@ -99,15 +106,17 @@ func (w *worker) start() {
 			return nil
 		}
 		for _, s := range w.conns {
-			if w.interval > 0 {
+			switch {
+			case s.c == nil: // closed already, and on its way back
+			case w.interval > 0:
 				w.free = append(w.free, s)
-			} else {
+			default:
 				s.send(now, w.g.aim.Pipeline)
 			}
 		}
 		if w.interval > 0 {
 			w.dispatch(now)
-			w.g.done.Go(w.pace)
+			w.g.spawn(w.pace)
 		}
 		return nil
 	}))
@@ -116,9 +125,13 @@ func (w *worker) start() {
 // askNext has the next idle connection send its one request, when the one before was answered: what a burst would leave
 // behind is not what idle connections cost.
 func (w *worker) askNext() {
-	if w.asking < len(w.conns) {
+	for w.asking < len(w.conns) {
+		s := w.conns[w.asking]
 		w.asking++
-		w.conns[w.asking-1].send(w.g.now(), 1)
+		if s.c != nil {
+			s.send(w.g.now(), 1)
+			return
+		}
 	}
 }
 
@@ -146,6 +159,7 @@ func (w *worker) OnTraffic(c gnet.Conn) gnet.Action {
 		}
 		if whole {
 			answered++
+			w.lost = 0
 			if len(s.asked) == 0 {
 				w.g.fail(fmt.Errorf("%w: an answer that nobody asked for", errTarget))
 				return gnet.Close
@@ -157,9 +171,10 @@ func (w *worker) OnTraffic(c gnet.Conn) gnet.Action {
 			break
 		}
 	}
-	_, _ = c.Discard(all - len(b))
+	discard(c, all-len(b))
 	switch {
 	case answered == 0:
+		return gnet.None
 	case s.last:
 		return gnet.Close
 	case w.g.aim.Scenario.Load == Idle:
@@ -246,7 +261,11 @@ func (w *worker) OnClose(c gnet.Conn, err error) gnet.Action {
 		w.free = slices.Delete(w.free, i, i+1)
 	}
 	*s = caller{w: w}
-	w.g.done.Go(func() {
+	if w.lost++; w.lost > 10+3*w.size {
+		w.g.fail(fmt.Errorf("%w: it closes every connection without an answer", errTarget))
+		return gnet.None
+	}
+	w.g.spawn(func() {
 		err := w.connect(context.Background(), s)
 		if err != nil {
 			w.g.fail(fmt.Errorf("%w: %w", errTarget, err))
@@ -254,6 +273,7 @@ func (w *worker) OnClose(c gnet.Conn, err error) gnet.Action {
 		}
 		_ = w.loop.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 			switch now := w.g.now(); {
+			case s.c == nil || !w.started: // closed again already, or start will see it
 			case w.g.aim.Scenario.Load == Idle:
 			case w.interval > 0:
 				w.free = append(w.free, s)

@@ -183,7 +183,7 @@ func benchPeers() *cobra.Command {
 			})
 		},
 	}
-	f.add(cmd, 5, 2*time.Second)
+	f.add(cmd, 6, 2*time.Second)
 	return cmd
 }
 

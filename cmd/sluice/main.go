@@ -137,23 +137,22 @@ func versionLine() string {
 	return strings.Join(strings.Fields(fmt.Sprintf("sluice %s %s %s %s/%s", version, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)), " ")
 }
 
-// revision is the git revision that the binary was built of, short, with a + if files had changed; empty if the build
-// does not know.
+// gitRevision is set by the linker: -X main.gitRevision=…
+var gitRevision string
+
+// revision is the git revision that the binary was built of, short; empty if the build does not know.
 func revision() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
+	if gitRevision != "" {
+		return gitRevision
 	}
-	rev, changed := "", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			rev = s.Value[:min(12, len(s.Value))]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			changed = "+"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value[:min(12, len(s.Value))]
+			}
 		}
 	}
-	return rev + changed
+	return ""
 }
 
 // runFile runs the edge of a file until a signal ends it.
