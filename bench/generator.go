@@ -68,7 +68,13 @@ func NewGenerator(ctx context.Context, aim Aim) (*Generator, error) {
 	default:
 		for i := range aim.Loops {
 			conns := aim.Conns*(i+1)/aim.Loops - aim.Conns*i/aim.Loops
-			w, err := newWorker(ctx, g, conns)
+			var w part
+			var err error
+			if aim.Rate > 0 {
+				w, err = newPacer(ctx, g, conns)
+			} else {
+				w, err = newWorker(ctx, g, conns)
+			}
 			if err != nil {
 				g.Close()
 				return nil, err

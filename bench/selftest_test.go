@@ -53,8 +53,7 @@ func TestSelftestFaultsShow(t *testing.T) {
 	good, err := BuildRevision(t.Context(), dir, "good", "")
 	must(t, err)
 	slow := fault(t, dir)
-	keepAlive, err := Find([]string{"http-keepalive"})
-	must(t, err)
+	keepAlive := []Scenario{scenario(t, "http-keepalive")}
 	suite := func() *Suite {
 		return &Suite{Scenarios: keepAlive, Rounds: 8, Warm: 200 * time.Millisecond, Duration: time.Second, Loops: 1, Cores: 1}
 	}
@@ -118,40 +117,57 @@ http { access_log off; keepalive_requests 1000000000; default_type text/plain;
 	return address, pids
 }
 
-// The generator against nginx answering the same, each per second of its own CPU time.
+// The generator against nginx answering the same, each per second of its own CPU time. With one request under way on a
+// connection, both make the same two system calls for each, and the kernel's TCP, which is nine tenths of it, costs both
+// the same: the generator cannot be much ahead. What it could do shows when several requests share a system call.
 func TestSelftestGeneratorOutrunsNginx(t *testing.T) {
 	selftest(t)
+	keepAlive := scenario(t, "http-keepalive")
 	address, pids := nginxAnswering(t)
-	keepAlive, err := Find([]string{"http-keepalive"})
-	must(t, err)
-	for _, depth := range []int{1, 16} {
-		var ours, theirs []float64
-		for range 5 {
-			before, err := processUsage(pids)
+	origin := testOriginProcess(t)
+	var ours, theirs, piped []float64
+	for range 5 {
+		g, err := NewGenerator(t.Context(), Aim{Scenario: keepAlive, Address: address})
+		must(t, err)
+		var own []time.Duration
+		var at []usage
+		sum, _, err := g.Measure(t.Context(), 200*time.Millisecond, time.Second, func() {
+			own = append(own, ownUsage())
+			u, err := processUsage(pids)
 			must(t, err)
-			g, err := NewGenerator(t.Context(), Aim{Scenario: keepAlive[0], Address: address, Pipeline: depth})
-			must(t, err)
-			var own []time.Duration
-			var at []usage
-			sum, _, err := g.Measure(t.Context(), 200*time.Millisecond, time.Second, func() {
-				own = append(own, ownUsage())
-				u, err := processUsage(pids)
-				must(t, err)
-				at = append(at, u.minus(before))
-			}, nil)
-			g.Close()
-			must(t, err)
-			ours = append(ours, float64(sum.requests)/(own[1]-own[0]).Seconds())
-			theirs = append(theirs, float64(sum.requests)/at[1].minus(at[0]).cpu.Seconds())
-		}
-		t.Logf("pipeline %d: the generator does %.0f requests per second of CPU, nginx %.0f: %.2f times", depth, median(ours), median(theirs), median(ours)/median(theirs))
+			at = append(at, u)
+		}, nil)
+		g.Close()
+		must(t, err)
+		ours = append(ours, float64(sum.requests)/(own[1]-own[0]).Seconds())
+		theirs = append(theirs, float64(sum.requests)/at[1].minus(at[0]).cpu.Seconds())
+		_, perCore := capacity(t, keepAlive, origin, 16)
+		piped = append(piped, perCore)
 	}
+	a, b, c := median(ours), median(theirs), median(piped)
+	t.Logf("requests per second of CPU: nginx %.0f, the generator %.0f (%.2f times), with 16 under way on each connection %.0f (%.2f times)", b, a, a/b, c, c/b)
+	if c < 1.5*b {
+		t.Error("the generator cannot outrun nginx")
+	}
+}
+
+// testOriginProcess is an origin in a process of its own, as in a rig.
+func testOriginProcess(t *testing.T) string {
+	t.Helper()
+	binary, err := BuildRevision(t.Context(), t.TempDir(), "sluice", "")
+	must(t, err)
+	rig, err := NewRig(t.Context(), binary, "", 1)
+	must(t, err)
+	t.Cleanup(rig.Close)
+	return rig.Origin
 }
 
 var wrkRate = regexp.MustCompile(`Requests/sec:\s*([0-9.]+)`)
 var h2loadRate = regexp.MustCompile(`([0-9.]+) req/s`)
 
-// wrk and h2load see the same throughput of the same target.
+// wrk and h2load see the same throughput of the same target, as long as it is the target that bounds it: h2load needs
+// more CPU for a small request than the proxy does, so they are compared where bytes are most of the work, and the small
+// request is shown beside it.
 func TestSelftestOtherGeneratorsAgree(t *testing.T) {
 	selftest(t)
 	dir := t.TempDir()
@@ -162,31 +178,41 @@ func TestSelftestOtherGeneratorsAgree(t *testing.T) {
 	defer rig.Close()
 	must(t, rig.Sluice(t.Context(), "sluice", binary, 1))
 	address := rig.Targets[0].HTTP
-	keepAlive, err := Find([]string{"http-keepalive"})
-	must(t, err)
-	url := fmt.Sprintf("http://%s%s%d", address, answerPath, smallAnswer)
-	other := func(re *regexp.Regexp, name string, args ...string) float64 {
-		out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	// other runs a generator: its throughput, and its CPU time per request in µs.
+	other := func(re *regexp.Regexp, seconds float64, name string, args ...string) (rate, cpu float64) {
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		out, err := cmd.CombinedOutput()
 		must(t, err)
 		m := re.FindSubmatch(out)
 		if m == nil {
 			t.Fatalf("%s says %s", name, out)
 		}
-		v, err := strconv.ParseFloat(string(m[1]), 64)
+		rate, err = strconv.ParseFloat(string(m[1]), 64)
 		must(t, err)
-		return v
+		return rate, float64((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Microseconds()) / (rate * seconds)
 	}
-	var ours, wrk, h2load []float64
-	for range 5 {
-		v, _ := capacity(t, keepAlive[0], address, 1)
-		ours = append(ours, v)
-		wrk = append(wrk, other(wrkRate, "wrk", "-t1", "-c64", "-d2s", url))
-		h2load = append(h2load, other(h2loadRate, "h2load", "--h1", "-t1", "-c64", "-D2", url))
-	}
-	a, b, c := median(ours), median(wrk), median(h2load)
-	t.Logf("sluice bench %.0f/s, wrk %.0f/s (%+.1f %%), h2load %.0f/s (%+.1f %%)", a, b, (b/a-1)*100, c, (c/a-1)*100)
-	if math.Abs(b/a-1) > 0.10 || math.Abs(c/a-1) > 0.10 {
-		t.Error("they differ by more than 10 %")
+	for _, c := range []struct {
+		name string
+		gate float64
+	}{{"http-keepalive", 0}, {"http-64k", 0.10}} {
+		sc := scenario(t, c.name)
+		url := fmt.Sprintf("http://%s%s%d", address, answerPath, sc.Answer)
+		conns := strconv.Itoa(sc.Conns)
+		var ours, wrk, h2load, cpu, wrkCPU, h2loadCPU []float64
+		for range 5 {
+			v, perCore := capacity(t, sc, address, 1)
+			ours, cpu = append(ours, v), append(cpu, 1e6/perCore)
+			v, us := other(wrkRate, 2, "wrk", "-t1", "-c"+conns, "-d2s", url)
+			wrk, wrkCPU = append(wrk, v), append(wrkCPU, us)
+			v, us = other(h2loadRate, 2, "h2load", "--h1", "-t1", "-c"+conns, "-D2", url)
+			h2load, h2loadCPU = append(h2load, v), append(h2loadCPU, us)
+		}
+		a, b, h := median(ours), median(wrk), median(h2load)
+		t.Logf("%s: sluice bench %.0f/s (its own CPU %.1f µs/request), wrk %.0f/s, %+.1f %% (%.1f µs), h2load %.0f/s, %+.1f %% (%.1f µs)", c.name,
+			a, median(cpu), b, (b/a-1)*100, median(wrkCPU), h, (h/a-1)*100, median(h2loadCPU))
+		if c.gate > 0 && (math.Abs(b/a-1) > c.gate || math.Abs(h/a-1) > c.gate) {
+			t.Errorf("they differ by more than %.0f %%", c.gate*100)
+		}
 	}
 }
 
@@ -200,8 +226,7 @@ func TestSelftestScheduleHolds(t *testing.T) {
 	must(t, err)
 	defer rig.Close()
 	must(t, rig.Sluice(t.Context(), "sluice", binary, 1))
-	keepAlive, err := Find([]string{"http-keepalive"})
-	must(t, err)
+	keepAlive := []Scenario{scenario(t, "http-keepalive")}
 	most, _ := capacity(t, keepAlive[0], rig.Targets[0].HTTP, 1)
 	var slips []float64
 	for range 5 {
