@@ -61,6 +61,7 @@ type asked struct {
 	path   []byte
 	answer []byte // to the last path, which the next request most likely has too
 	close  bool   // after the body that is being skipped
+	out    []byte // answers to pipelined requests, which go out together
 }
 
 // OnOpen implements gnet.EventHandler.
@@ -106,6 +107,13 @@ func (o *Origin) OnTraffic(c gnet.Conn) gnet.Action {
 		}
 	}
 	discard(c, all-len(b))
+	if len(a.out) > 0 {
+		_, _ = c.Write(a.out)
+		a.out = a.out[:0]
+	}
+	if action == gnet.Close && c.OutboundBuffered() > 0 {
+		return gnet.None // whoever asked for it will
+	}
 	return action
 }
 
@@ -139,9 +147,21 @@ func (a *asked) understand(head []byte) bool {
 	return true
 }
 
+// gather is the size up to which answers are put together.
+const gather = 4 << 10
+
+// reply answers the last request.
 func (a *asked) reply(c gnet.Conn) gnet.Action {
-	_, _ = c.Write(a.answer)
-	if a.close && c.OutboundBuffered() == 0 {
+	if len(a.answer) <= gather {
+		a.out = append(a.out, a.answer...)
+	} else {
+		if len(a.out) > 0 {
+			_, _ = c.Write(a.out)
+			a.out = a.out[:0]
+		}
+		_, _ = c.Write(a.answer)
+	}
+	if a.close {
 		return gnet.Close
 	}
 	return gnet.None

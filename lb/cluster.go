@@ -22,6 +22,7 @@ type Cluster struct {
 	table     atomic.Pointer[table]
 	turns     []turn
 	rebuild   sync.Mutex
+	started   bool
 	checks    context.CancelFunc
 	checking  sync.WaitGroup
 }
@@ -58,11 +59,6 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 		}
 		c.endpoints = append(c.endpoints, m)
 	}
-	if c.cfg.Health == nil {
-		for _, m := range c.endpoints {
-			m.healthy.Store(true)
-		}
-	}
 	if err := c.refresh(); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
 	}
@@ -73,9 +69,20 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 	return c, nil
 }
 
-// Start begins the health checks, once the cluster is in use.
+// Start puts the cluster in use, and begins its health checks. Not before does it touch what it shares with the cluster
+// before it, whose own checks may have found something since NewCluster.
 func (c *Cluster) Start() {
-	if c.cfg.Health == nil || c.checks != nil {
+	if c.started {
+		return
+	}
+	c.started = true
+	if c.cfg.Health == nil {
+		for _, m := range c.endpoints {
+			m.healthy.Store(true)
+		}
+	}
+	c.update()
+	if c.cfg.Health == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -84,9 +91,7 @@ func (c *Cluster) Start() {
 		c.checking.Go(func() {
 			c.cfg.Health.Run(ctx, m.address, m.Healthy(), func(up bool, why error) {
 				m.healthy.Store(up)
-				if err := c.refresh(); err != nil {
-					c.log.Error("cluster cannot be rebuilt", "cluster", c.Name(), "error", err)
-				}
+				c.update()
 				if up {
 					c.log.Info("endpoint is up", "cluster", c.Name(), "endpoint", m.address)
 				} else {
@@ -151,6 +156,13 @@ func (c *Cluster) Endpoints() []*Endpoint {
 
 // Ready says that at least one endpoint may be picked.
 func (c *Cluster) Ready() bool { return len(c.table.Load().members) > 0 }
+
+// update is refresh for a table that could be built before.
+func (c *Cluster) update() {
+	if err := c.refresh(); err != nil {
+		c.log.Error("cluster cannot be rebuilt", "cluster", c.Name(), "error", err)
+	}
+}
 
 // refresh builds the table anew, after a change of health.
 func (c *Cluster) refresh() error {

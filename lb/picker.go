@@ -37,6 +37,7 @@ func (c *Cluster) Pick(l *engine.Loop, hash uint64, tried []*Endpoint) *Endpoint
 			}
 		}
 	case Maglev:
+		hash %= uint64(len(t.maglev.Slots())) // so that hash+i does not overflow and misses no slot
 		ep := t.members[t.maglev.Lookup(hash)].Endpoint
 		// The slot after a dead endpoint's belongs to a random other: its clients spread over all.
 		for i := uint64(1); len(tried) > 0 && i < uint64(len(t.maglev.Slots())) && slices.Contains(tried, ep); i++ {
@@ -101,11 +102,11 @@ func smooth(members []member) []uint16 {
 		weight = func(m member) int { return max(1, m.weight*maxSchedule/total) }
 	}
 	credit := make([]int, len(members))
-	total = 0
+	round := 0
 	for _, m := range members {
-		total += weight(m)
+		round += weight(m)
 	}
-	out := make([]uint16, total)
+	out := make([]uint16, round)
 	for k := range out {
 		best := 0
 		for i, m := range members {
@@ -113,7 +114,7 @@ func smooth(members []member) []uint16 {
 				best = i
 			}
 		}
-		credit[best] -= total
+		credit[best] -= round
 		out[k] = uint16(best)
 	}
 	return out

@@ -72,6 +72,7 @@ func (p *Proxy) Accept(c *engine.Conn) {
 		s.hash = HashAddr(c.Peer(), true)
 	}
 	s.count().Sessions.Inc()
+	c.SetTimeout(p.idle) // the relay's; here it has the loop's clock run, which stands still while nothing is timed
 	s.until = c.Loop().Now() + maxTries*p.cluster.cfg.ConnectTimeout
 	s.connect()
 }
@@ -126,7 +127,7 @@ func (s *session) Ready(c *engine.Conn) {
 	}
 }
 
-// Timeout implements engine.Handler; nothing is timed here before the relay.
+// Timeout implements engine.Handler; before the relay only dials are timed.
 func (s *session) Timeout(*engine.Conn) {}
 
 // Ended implements engine.RelayOwner.

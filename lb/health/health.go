@@ -60,8 +60,8 @@ func (c *Config) Run(ctx context.Context, address string, healthy bool, report f
 	interval := or(c.Interval, 2*time.Second)
 	rise, fall := or(c.Rise, 2), or(c.Fall, 3)
 	// Checks of many endpoints are spread over the interval, from the first one on.
-	wait := rand.N(interval / 4)
-	for against := 0; ; wait = interval - interval/10 + rand.N(interval/5) {
+	wait := rand.N(interval/4 + 1)
+	for against := 0; ; wait = interval - interval/10 + rand.N(interval/5+1) {
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -93,10 +93,12 @@ func or[T comparable](v, def T) T {
 	return v
 }
 
+// maxHead bounds a response's head. It is twice what the gateway takes, and the reader must hold it whole.
+const maxHead = 64 << 10
+
 // check is one check of an endpoint.
 func (c *Config) check(ctx context.Context, address string) error {
-	timeout := or(c.Timeout, time.Second)
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, or(c.Timeout, time.Second))
 	defer cancel()
 	network, at := "tcp", address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -115,7 +117,9 @@ func (c *Config) check(ctx context.Context, address string) error {
 	if c.HTTP == nil {
 		return nil
 	}
-	_ = conn.SetDeadline(time.Now().Add(timeout))
+	// The end of ctx, be it the timeout or Run's own, ends what conn waits for.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	host := or(c.HTTP.Host, address)
 	if network == "unix" && c.HTTP.Host == "" {
 		host = "localhost"
@@ -124,7 +128,7 @@ func (c *Config) check(ctx context.Context, address string) error {
 		return err
 	}
 	var h fasthttp.ResponseHeader
-	if err := h.Read(bufio.NewReader(io.LimitReader(conn, 64<<10))); err != nil {
+	if err := h.Read(bufio.NewReaderSize(io.LimitReader(conn, maxHead), maxHead)); err != nil {
 		return fmt.Errorf("read response: %w", err)
 	}
 	if s := h.StatusCode(); s < 200 || s > 399 {
