@@ -11,7 +11,7 @@ import (
 
 // alpha is the chance of a difference that is none, for each figure that is compared. It is stricter than the usual 5 %
 // because a comparison makes some dozen of such tests, of which none should fail for nothing.
-const alpha = 0.001
+const alpha = 0.002
 
 // Comparison is what changed between two series of samples.
 type Comparison struct{ Rows []Change }

@@ -55,7 +55,7 @@ func TestSelftestFaultsShow(t *testing.T) {
 	slow := fault(t, dir)
 	keepAlive := []Scenario{scenario(t, "http-keepalive")}
 	suite := func() *Suite {
-		return &Suite{Scenarios: keepAlive, Rounds: 8, Warm: 200 * time.Millisecond, Duration: time.Second, Loops: 1, Cores: 1}
+		return &Suite{Scenarios: keepAlive, Rounds: 12, Warm: 200 * time.Millisecond, Duration: 700 * time.Millisecond, Loops: 1, Cores: 1}
 	}
 	flagged := func(head string) []string {
 		r, err := Regress(t.Context(), suite(), good, good, head, 1, 1)

@@ -158,6 +158,9 @@ func (r *Result) Print(w io.Writer) {
 				orDash(med(func(s *Sample) float64 { return s.Syscalls })), med(func(s *Sample) float64 { return float64(s.RSSPeak) })/(1<<20), bad)
 		}
 		_ = t.Flush()
+		if len(base) > 0 && base[0].Direct > 0 {
+			fmt.Fprintf(w, "  without a target: %.0f req/s\n", base[0].Direct)
+		}
 		for _, n := range distinct(notes) {
 			fmt.Fprintln(w, "  "+n)
 		}

@@ -120,7 +120,7 @@ func (s *session) Connected(up *engine.Conn, err error) {
 // Ready implements engine.Handler until the relay does: a client that resets is not worth an endpoint.
 func (s *session) Ready(c *engine.Conn) {
 	if c == s.client && c.Failure() != nil {
-		s.upstream.Close()
+		s.upstream.Reset() // the endpoint may have accepted already, and a FIN would tell it of a whole session
 		s.ep.End()
 		s.count().Failed.Inc()
 		c.Reset()

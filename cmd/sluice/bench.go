@@ -379,7 +379,7 @@ func benchRegress() *cobra.Command {
 			return verdict(cmd.OutOrStdout(), bench.CompareTargets(r, "base", "head"))
 		},
 	}
-	f.add(cmd, 8, time.Second)
+	f.add(cmd, 12, 700*time.Millisecond)
 	cmd.Flags().StringVar(&base, "base", "", "the older `revision`")
 	cmd.Flags().StringVar(&head, "head", "", "the newer `revision`; empty: the working tree")
 	_ = cmd.MarkFlagRequired("base")

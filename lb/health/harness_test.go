@@ -1,0 +1,152 @@
+package health
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// eventually waits for cond, which must come true.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !cond(); <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in %v it did not happen that %s", patience, what)
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// often is a configuration whose checks follow each other fast, and never time out.
+func often(h *HTTP) Config { return Config{HTTP: h, Interval: time.Millisecond, Timeout: patience} }
+
+// change is one call of Run's report.
+type change struct {
+	up  bool
+	why error
+}
+
+// watch runs checks until the end of the test, or of the returned stop.
+func watch(t testing.TB, cfg Config, address string, healthy bool) (changes <-chan change, stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	out, done := make(chan change, 100), make(chan struct{})
+	go func() {
+		defer close(done)
+		cfg.Run(ctx, address, healthy, func(up bool, why error) { out <- change{up, why} })
+	}()
+	stop = func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Error("Run goes on after its context has ended")
+		}
+	}
+	t.Cleanup(stop)
+	return out, stop
+}
+
+// next is the next change, which must come.
+func next(t testing.TB, changes <-chan change) change {
+	t.Helper()
+	select {
+	case c := <-changes:
+		return c
+	case <-time.After(patience):
+		t.Fatal("no change is reported")
+		panic("unreachable")
+	}
+}
+
+// serve accepts connections on network's address until the end of the test, and has f serve each on a goroutine.
+func serve(t testing.TB, network, address string, f func(c net.Conn)) net.Listener {
+	t.Helper()
+	ln, err := net.Listen(network, address)
+	must(t, err)
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	running.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
+			running.Go(func() {
+				defer c.Close()
+				f(c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		running.Wait()
+	})
+	return ln
+}
+
+// says is an endpoint that answers raw bytes to whatever it is asked, once it has been asked, and closes.
+func says(t testing.TB, raw string) string {
+	return serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+		if _, err := c.Read(make([]byte, 4096)); err == nil {
+			_, _ = c.Write([]byte(raw))
+		}
+	}).Addr().String()
+}
+
+// app is an HTTP server with a status that can be changed, which counts what it is asked.
+type app struct {
+	address string
+	status  atomic.Int64
+	asked   atomic.Int64
+}
+
+func newApp(t testing.TB, status int) *app {
+	t.Helper()
+	a := &app{}
+	a.status.Store(int64(status))
+	a.address = a.listen(t, func(int64, *http.Request) int { return int(a.status.Load()) })
+	return a
+}
+
+// listen serves what status makes of each request's number, from 1.
+func (a *app) listen(t testing.TB, status func(n int64, r *http.Request) int) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(status(a.asked.Add(1), r))
+	})}
+	var running sync.WaitGroup
+	running.Go(func() { _ = srv.Serve(ln) })
+	t.Cleanup(func() {
+		srv.Close()
+		running.Wait()
+	})
+	return ln.Addr().String()
+}

@@ -1,0 +1,87 @@
+package lb
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/lb/health"
+)
+
+func TestValidate(t *testing.T) {
+	f := func(cfg Config, want ...string) {
+		t.Helper()
+		cfg.Name = "c"
+		var got []string
+		cfg.Validate(func(path, message string) { got = append(got, path+": "+message) })
+		if !slices.Equal(got, want) {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+	weighted := func(weights ...int) Config {
+		cfg := of(RoundRobin, "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80")
+		cfg.Endpoints = cfg.Endpoints[:len(weights)]
+		for i := range weights {
+			cfg.Endpoints[i].Weight = &weights[i]
+		}
+		return cfg
+	}
+	f(of("", "10.0.0.1:80", "[2001:db8::1]:80", "unix:/run/app.sock", "app.internal:80"))
+	f(weighted(1, 65535))
+	f(Config{}) // that endpoints are required is the decoder's to say
+	f(Config{Endpoints: []EndpointConfig{}}, `endpoints: cluster "c" has no endpoints`)
+	f(of("", "10.0.0.1:80", "10.0.0.1", "10.0.0.3:0"),
+		`endpoints[1].address: bad address "10.0.0.1" is not host:port, [v6]:port or unix:/path`,
+		`endpoints[2].address: bad address "10.0.0.3:0": port 0 cannot be connected to`)
+	f(of("", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80"),
+		"endpoints[2].address: endpoint 10.0.0.1:80 is there twice: give it a weight instead")
+	f(of("", "10.0.0.1:80", "", "")) // said already
+	f(weighted(1, 0, -1, 65536), "endpoints[1].weight: weight 0: 1 to 65535",
+		"endpoints[2].weight: weight -1: 1 to 65535", "endpoints[3].weight: weight 65536: 1 to 65535")
+
+	sized := func(p Picker, size int) Config {
+		cfg := of(p, "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80")
+		cfg.TableSize = size
+		return cfg
+	}
+	const foreign = "table_size: is maglev's alone: this cluster has another picker"
+	f(sized(Maglev, 0))
+	f(sized(Maglev, 3))
+	f(sized(Maglev, 655373))
+	f(sized("", 65537), foreign)
+	f(sized(LeastConn, 4), foreign)
+	f(sized(Maglev, 2), "table_size: 2 is not a prime from the number of endpoints to 16777216")
+	f(sized(Maglev, 65536), "table_size: 65536 is not a prime from the number of endpoints to 16777216")
+	f(sized(Maglev, -7), "table_size: -7 is not a prime from the number of endpoints to 16777216")
+	f(sized(Maglev, 16777259), "table_size: 16777259 is not a prime from the number of endpoints to 16777216")
+
+	f(Config{ConnectTimeout: -1, ResponseTimeout: -1, IdleTimeout: -1, MaxIdle: -1, Health: &health.Config{Rise: -1}},
+		"connect_timeout: must not be negative", "response_timeout: must not be negative",
+		"idle_timeout: must not be negative", "max_idle: must not be negative", "health.rise: must not be negative")
+}
+
+// What Validate lets pass can be built.
+func TestSmallestTableIsBuilt(t *testing.T) {
+	cfg := lettered(Maglev, 1, 1, 1)
+	cfg.TableSize = 3
+	newCluster(t, newEngine(t, 1), cfg)
+}
+
+func TestDefaults(t *testing.T) {
+	want := Config{
+		Picker: RoundRobin, ConnectTimeout: time.Second, ResponseTimeout: time.Minute,
+		IdleTimeout: 30 * time.Second, MaxIdle: 256, TableSize: 65537,
+	}
+	if diff := cmp.Diff(want, Config{}.withDefaults()); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+	given := Config{
+		Picker: Maglev, ConnectTimeout: 1, ResponseTimeout: 2, IdleTimeout: 3, MaxIdle: 4, TableSize: 5,
+		Health: &health.Config{},
+	}
+	if diff := cmp.Diff(given, given.withDefaults()); diff != "" {
+		t.Errorf("what was given (-given +got):\n%s", diff)
+	}
+}
