@@ -1,0 +1,152 @@
+package route
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// table files matches under their index.
+func table(t testing.TB, matches ...Match) *Table[int] {
+	t.Helper()
+	out := New[int]()
+	for i, m := range matches {
+		if !out.Add(m, i) {
+			t.Fatalf("%s is there twice", m)
+		}
+	}
+	return out
+}
+
+func TestFind(t *testing.T) {
+	routes := table(t, Match{PathPrefix: "/"}, Match{PathPrefix: "/a"}, Match{PathPrefix: "/a/b/"}, Match{Host: "A.test", PathPrefix: "/a"},
+		Match{Host: "b.test"}, Match{Host: "[::1]", PathPrefix: "/v6"})
+	for _, c := range []struct {
+		host, path string
+		want       int
+	}{
+		{"x.test", "/", 0}, {"x.test", "/ab", 0}, {"x.test", "/a", 1}, {"x.test", "/a/", 1}, {"x.test", "/a/bc", 1}, {"x.test", "/a/b", 2}, {"x.test", "/a/b/c/d", 2},
+		{"a.test", "/a/b", 3}, {"a.TEST", "/a", 3}, {"a.test.", "/a", 3},
+		{"a.test", "/c", 0}, // its host has no such prefix: those of any host have their turn
+		{"b.test", "/a/b", 4}, {"b.test", "/", 4}, {"[::1]", "/v6/x", 5}, {"[::1]", "/", 0}, {"", "/a", 1}, {strings.Repeat("h", 300), "/a", 1},
+	} {
+		got, ok := routes.Find([]byte(c.host), []byte(c.path))
+		if !ok || got != c.want {
+			t.Errorf("%s%s: route %d, %v; not %d", c.host, c.path, got, ok, c.want)
+		}
+	}
+}
+
+func TestFindNothing(t *testing.T) {
+	if _, ok := New[int]().Find([]byte("a"), []byte("/")); ok {
+		t.Error("an empty table has a route")
+	}
+	routes := table(t, Match{Host: "a", PathPrefix: "/x"})
+	for _, at := range [][2]string{{"a", "/"}, {"a", "/xy"}, {"b", "/x"}} {
+		if _, ok := routes.Find([]byte(at[0]), []byte(at[1])); ok {
+			t.Errorf("%v has a route", at)
+		}
+	}
+}
+
+func TestSecondOfAKind(t *testing.T) {
+	routes := table(t, Match{Host: "a", PathPrefix: "/x"}, Match{})
+	for _, m := range []Match{{Host: "A", PathPrefix: "/x/"}, {PathPrefix: "/"}} {
+		if routes.Add(m, 9) {
+			t.Errorf("%s is taken, and never matched", m)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, c := range []struct {
+		m          Match
+		path, says string
+	}{
+		{Match{Host: "a.test", PathPrefix: "/a"}, "", ""},
+		{Match{Host: "[::1]"}, "", ""},
+		{Match{Host: "a:80"}, "host", "without a port"},
+		{Match{Host: "a b"}, "host", "host name"},
+		{Match{PathPrefix: "a"}, "path_prefix", ""},
+		{Match{PathPrefix: "/a/../b"}, "path_prefix", `"/b"`},
+		{Match{PathPrefix: "/%61"}, "path_prefix", `"/a"`},
+		{Match{PathPrefix: "/a;x"}, "path_prefix", "parameters"},
+		{Match{PathPrefix: "/%2f"}, "path_prefix", "slash"},
+	} {
+		var path, message string
+		c.m.Validate(func(p, m string) { path, message = p, m })
+		if path != c.path || !strings.Contains(message, c.says) {
+			t.Errorf("%+v: %q %q", c.m, path, message)
+		}
+	}
+}
+
+func TestFindAllocatesNothing(t *testing.T) {
+	routes := table(t, Match{PathPrefix: "/a"}, Match{Host: "a.test", PathPrefix: "/a/b"})
+	host, path := []byte("A.test"), []byte("/a/b/c/d")
+	if n := testing.AllocsPerRun(100, func() { routes.Find(host, path) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// naive is Find by trying every route.
+func naive(matches []Match, host, path string) int {
+	best, score := -1, -1
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	for i, m := range matches {
+		prefix := strings.TrimSuffix(m.PathPrefix, "/")
+		if m.Host != "" && strings.ToLower(m.Host) != host || path != prefix && !strings.HasPrefix(path, prefix+"/") {
+			continue
+		}
+		s := len(prefix)
+		if m.Host != "" {
+			s += 1 << 20
+		}
+		if s > score {
+			best, score = i, s
+		}
+	}
+	return best
+}
+
+func FuzzFind(f *testing.F) {
+	f.Add("a", "/a/b", "/a", "/a/b", "/")
+	f.Add("b", "/ab", "/a", "/", "/x")
+	f.Fuzz(func(t *testing.T, host, path, p1, p2, p3 string) {
+		for _, p := range []string{path, p1, p2, p3} {
+			if !strings.HasPrefix(p, "/") || strings.Contains(p, "//") {
+				return // not canonical
+			}
+		}
+		if len(host) > 200 || strings.ToLower(host) != string(lowerASCII(host)) {
+			return
+		}
+		var matches []Match
+		routes := New[int]()
+		for i, m := range []Match{{PathPrefix: p1}, {Host: "a", PathPrefix: p2}, {Host: "a", PathPrefix: p3}} {
+			if routes.Add(m, i) {
+				matches = append(matches, m)
+			} else {
+				matches = append(matches, Match{Host: fmt.Sprint("nobody", i)})
+			}
+		}
+		want := naive(matches, host, path)
+		got, ok := routes.Find([]byte(host), []byte(path))
+		if !ok {
+			got = -1
+		}
+		if got != want {
+			t.Fatalf("%q %q among %v: %d, not %d", host, path, matches, got, want)
+		}
+	})
+}
+
+func lowerASCII(s string) []byte {
+	out := []byte(s)
+	for i, c := range out {
+		if c >= 'A' && c <= 'Z' {
+			out[i] = c | 0x20
+		}
+	}
+	return out
+}
