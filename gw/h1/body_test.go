@@ -52,6 +52,7 @@ var bodies = []struct {
 	{"long extension", ChunkedBody(), "3;" + strings.Repeat("a", 5<<10) + "\r\nabc", "", "", false, true},
 	{"folded trailer", ChunkedBody(), "0\r\nA: b\r\n c\r\n\r\n", "", "", false, true},
 	{"trailer without a name", ChunkedBody(), "0\r\n: b\r\n\r\n", "", "", false, true},
+	{"trailer without a colon", ChunkedBody(), "0\r\nA\r\n\r\n", "", "", false, true},
 	{"long trailers", ChunkedBody(), "0\r\n" + strings.Repeat("A: b\r\n", 2000) + "\r\n", "", "", false, true},
 }
 
