@@ -11,7 +11,7 @@ import (
 
 // alpha is the chance of a difference that is none, for each figure that is compared. It is stricter than the usual 5 %
 // because a comparison makes some dozen of such tests, of which none should fail for nothing.
-const alpha = 0.002
+const alpha = 0.005
 
 // Comparison is what changed between two series of samples.
 type Comparison struct{ Rows []Change }
@@ -115,6 +115,6 @@ func (c *Comparison) Print(w io.Writer) {
 	}
 	_ = t.Flush()
 	if undecided {
-		fmt.Fprintf(w, "A difference counts at p < %g, which needs at least 7 rounds on either side.\n", alpha)
+		fmt.Fprintf(w, "A difference counts at p < %g, which needs at least 6 rounds on either side.\n", alpha)
 	}
 }

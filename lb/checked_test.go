@@ -50,7 +50,7 @@ func TestChecksTakeEndpointsOutAndBack(t *testing.T) {
 	eventually(t, "the first is back", func() bool { return picked() == [2]*Endpoint{a, a} })
 }
 
-func TestStopEndsChecks(t *testing.T) {
+func TestChecksGoOnUntilStop(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	address := serve(t, "tcp", "127.0.0.1:0", func(net.Conn) {
 		select {
@@ -59,15 +59,16 @@ func TestStopEndsChecks(t *testing.T) {
 		}
 	})
 	c := newCluster(t, newEngine(t, 1), checked(address))
-	c.Start() // once more, as every reload does
-	<-asked
-	c.Stop(nil)
-	select {
-	case <-asked: // of before
-	default:
+	receive(t, "the endpoint is checked", asked)
+	// A reload that leaves the cluster as it is.
+	c.Start()
+	c.Stop(c)
+	for range 3 {
+		receive(t, "checks go on", asked)
 	}
-	// Whoever still checked would be found by goleak, too.
-	if a := c.Endpoints()[0]; !a.Gone() {
+	// Now goleak would find whoever goes on.
+	c.Stop(nil)
+	if !c.Endpoints()[0].Gone() {
 		t.Error("the endpoint has not gone")
 	}
 }

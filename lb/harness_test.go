@@ -31,6 +31,17 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
+// receive is the next of what comes on ch, which must.
+func receive[T any](t testing.TB, what string, ch <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(patience):
+		t.Fatalf("in %v it did not happen that %s", patience, what)
+	}
+	return v
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

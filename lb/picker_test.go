@@ -58,6 +58,12 @@ func TestLeastConnIsByWeight(t *testing.T) {
 			}
 		}
 	}
+	// Of those who have nothing the heaviest is first, whose turn it may be.
+	for range 3 {
+		if ep := c.Pick(l, 0, nil); letter(ep) != "c" {
+			t.Errorf("%s is picked while nothing is in flight", letter(ep))
+		}
+	}
 	for range 60 {
 		c.Pick(l, 0, nil).Begin(l)
 	}
@@ -245,6 +251,9 @@ func TestScheduleIsBounded(t *testing.T) {
 		}
 	}
 	f(1, 2, 3)
+	if n := len(smooth([]member{{weight: 20000}, {weight: 10000}, {weight: 10000}})); n != 4 {
+		t.Errorf("two to one to one takes %d turns", n)
+	}
 	f(maxSchedule-1, 1)
 	f(maxSchedule, 1)
 	f(65535, 1)

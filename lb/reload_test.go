@@ -108,7 +108,7 @@ func warm(t *testing.T, l *engine.Loop, ep *Endpoint) {
 			i.connected <- nil
 		}
 	})
-	c := <-i.connected
+	c := receive(t, "the dial ends", i.connected)
 	if c == nil || c.Closed() {
 		t.Fatalf("%v cannot be connected to", ep)
 	}
@@ -136,7 +136,7 @@ func TestStopClosesWarmConnectionsOfWhatLeaves(t *testing.T) {
 	next := reload(t, prev, cfg)
 	prev.Stop(next)
 	for range 2 {
-		if name := <-ended; name != "leaves" {
+		if name := receive(t, "a connection ends", ended); name != "leaves" {
 			t.Errorf("the connection of the one that %s is closed", name)
 		}
 	}
@@ -153,7 +153,7 @@ func TestStopClosesWarmConnectionsOfWhatLeaves(t *testing.T) {
 		}
 	})
 	next.Stop(nil)
-	if name := <-ended; name != "stays" {
+	if name := receive(t, "a connection ends", ended); name != "stays" {
 		t.Errorf("the connection of the one that %s is closed", name)
 	}
 	eventually(t, "all connections are closed", func() bool { return e.Open() == 0 })

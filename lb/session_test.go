@@ -100,7 +100,7 @@ func TestHalfClose(t *testing.T) {
 		_, err = c.Write([]byte("late"))
 		must(t, err)
 		must(t, c.CloseWrite())
-		if s := <-late; string(got) != "bye" || s != "late" {
+		if s := receive(t, "the endpoint has heard all", late); string(got) != "bye" || s != "late" {
 			t.Errorf("the client got %q, the endpoint %q", got, s)
 		}
 		e.counts(1, 0, 0, 0, 0, 4, 3)
@@ -136,18 +136,21 @@ func TestResetIsPassedOnAndCounted(t *testing.T) {
 	t.Run("of the client", func(t *testing.T) {
 		began, saw := make(chan struct{}), make(chan error, 1)
 		e := newEdge(t, ProxyConfig{}, of(RoundRobin, serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+			_, _ = io.ReadFull(c, make([]byte, 1))
 			close(began)
 			_, err := io.ReadAll(c)
 			saw <- err
 		})))
 		c := e.dial("")
-		<-began
+		_, err := c.Write([]byte("x"))
+		must(t, err)
+		receive(t, "the endpoint is spoken to", began)
 		must(t, c.SetLinger(0))
 		must(t, c.Close())
-		if err := <-saw; !errors.Is(err, syscall.ECONNRESET) {
+		if err := receive(t, "the endpoint hears of it", saw); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the endpoint saw %v, want a reset", err)
 		}
-		e.counts(1, 0, 0, 1, 0, 0, 0)
+		e.counts(1, 0, 0, 1, 0, 1, 0)
 	})
 }
 

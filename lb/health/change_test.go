@@ -50,7 +50,7 @@ func TestRiseAndFall(t *testing.T) {
 		cfg.Rise, cfg.Fall = rise, fall
 		var got []string
 		changes, stop := watch(t, cfg, address, healthy)
-		<-over
+		receive(t, "all of "+script+" is asked for", over)
 		stop()
 		for len(changes) > 0 {
 			c := <-changes
@@ -75,7 +75,7 @@ func TestRiseAndFall(t *testing.T) {
 	f(1, 1, true, "-+-+", "false true false true")
 	f(5, 1, true, "-++++", "false")
 	f(5, 1, true, "-+++++", "false true")
-	f(0, 0, true, "--+---+++--+---", "false true false") // the defaults are 2 and 3
+	f(0, 0, true, "--+---++-", "false true") // the defaults are 2 and 3
 }
 
 // The endpoint is asked on and on; only changes are told, each once and with its own reason.

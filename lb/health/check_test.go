@@ -75,7 +75,7 @@ func TestRequest(t *testing.T) {
 		}
 		cfg := often(&HTTP{Path: "/healthz?full=1", Host: host})
 		must(t, cfg.check(t.Context(), endpoint))
-		r := <-got
+		r := receive(t, "the request is read", got)
 		if want == "" {
 			want = endpoint
 		}
@@ -110,7 +110,7 @@ func TestCheckLeavesNoTimeWait(t *testing.T) {
 	})
 	cfg := often(nil)
 	must(t, cfg.check(t.Context(), ln.Addr().String()))
-	if err := <-saw; !errors.Is(err, syscall.ECONNRESET) {
+	if err := receive(t, "the connection ends", saw); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the endpoint saw %v, want a reset", err)
 	}
 }
@@ -176,7 +176,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	})
 	cfg := Config{HTTP: &HTTP{Path: "/"}, Interval: time.Millisecond, Timeout: time.Hour, Rise: 1, Fall: 1}
 	changes, stop := watch(t, cfg, ln.Addr().String(), true)
-	<-asked
+	receive(t, "the endpoint is asked", asked)
 	stop()
 	if len(changes) != 0 {
 		t.Errorf("the check that was cut short is reported: %+v", <-changes)

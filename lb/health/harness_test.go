@@ -26,6 +26,17 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
+// receive is the next of what comes on ch, which must.
+func receive[T any](t testing.TB, what string, ch <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(patience):
+		t.Fatalf("in %v it did not happen that %s", patience, what)
+	}
+	return v
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -66,13 +77,7 @@ func watch(t testing.TB, cfg Config, address string, healthy bool) (changes <-ch
 // next is the next change, which must come.
 func next(t testing.TB, changes <-chan change) change {
 	t.Helper()
-	select {
-	case c := <-changes:
-		return c
-	case <-time.After(patience):
-		t.Fatal("no change is reported")
-		panic("unreachable")
-	}
+	return receive(t, "a change is reported", changes)
 }
 
 // serve accepts connections on network's address until the end of the test, and has f serve each on a goroutine.
