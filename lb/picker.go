@@ -47,14 +47,19 @@ func (c *Cluster) Pick(l *engine.Loop, hash uint64, tried []*Endpoint) *Endpoint
 			return ep
 		}
 	default:
-		for range t.schedule {
-			turn := &c.turns[l.ID()]
-			at := int(turn.n)
+		turn := &c.turns[l.ID()]
+		at := int(turn.n)
+		for i := range t.schedule {
 			if at >= len(t.schedule) {
 				at = 0
 			}
-			turn.n = uint32(at + 1)
-			if ep := t.members[t.schedule[at]].Endpoint; len(tried) == 0 || !slices.Contains(tried, ep) {
+			ep := t.members[t.schedule[at]].Endpoint
+			at++
+			if i == 0 && len(tried) == 0 {
+				turn.n = uint32(at) // a retry does not use up a turn, or the next session would start at the dead one again
+				return ep
+			}
+			if !slices.Contains(tried, ep) {
 				return ep
 			}
 		}

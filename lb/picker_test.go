@@ -177,6 +177,24 @@ func TestTriedIsNotPickedAgain(t *testing.T) {
 	f(small)
 }
 
+// A retry does not use up a turn: else the next session would begin at the dead endpoint again, and all of them would.
+func TestRetryUsesNoTurn(t *testing.T) {
+	e := newEngine(t, 1)
+	l := e.Loops()[0]
+	c := newCluster(t, e, lettered(RoundRobin, 1, 1))
+	first := map[string]int{}
+	for range 8 {
+		ep := c.Pick(l, 0, nil)
+		first[letter(ep)]++
+		if letter(ep) == "a" { // which is dead
+			c.Pick(l, 0, []*Endpoint{ep})
+		}
+	}
+	if first["a"] != 4 || first["b"] != 4 {
+		t.Errorf("sessions began at %v", first)
+	}
+}
+
 func TestUnhealthyIsNotPicked(t *testing.T) {
 	e := newEngine(t, 1)
 	l := e.Loops()[0]

@@ -130,9 +130,6 @@ func (s *server) apply(f *File) error {
 
 	// Nothing fails any more.
 	s.current.Store(next)
-	for _, c := range next.clusters {
-		c.Start()
-	}
 	for _, ln := range next.listeners {
 		ln.gateway.Store(nil)
 		if g, ok := ln.handler.(*gw.Gateway); ok {
@@ -148,8 +145,12 @@ func (s *server) apply(f *File) error {
 			old.gateway.Store(nil)
 		}
 	}
+	// One cluster at a time checks an endpoint: the old one ends before the new one begins.
 	for _, c := range prev.clusters {
 		c.Stop(next.byName[c.Name()])
+	}
+	for _, c := range next.clusters {
+		c.Start()
 	}
 	if f.Admin != prev.file.Admin {
 		if s.admin != nil {
@@ -173,6 +174,9 @@ func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
 	for _, cfg := range f.Clusters {
 		c, err := lb.NewCluster(cfg, loops, s.log, prev.byName[cfg.Name])
 		if err != nil {
+			for _, c := range next.clusters {
+				c.Stop(prev.byName[c.Name()])
+			}
 			return nil, err
 		}
 		next.clusters = append(next.clusters, c)

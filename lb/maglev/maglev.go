@@ -26,7 +26,7 @@ type Table struct {
 	slots []uint16
 }
 
-// New fills a table of size slots, which must be prime and greater than the number of endpoints, by the paper's
+// New fills a table of size slots, which must be prime and at least the number of endpoints, by the paper's
 // population: the endpoints take turns, as often as their weights say, and each takes the next free slot in an order
 // of its own. Endpoints are told apart by name alone, and their order does not matter to who has which slot.
 func New(endpoints []Endpoint, size int) (*Table, error) {
