@@ -32,7 +32,7 @@ type tick struct {
 }
 
 const (
-	plotW, plotH             = 640.0, 320.0
+	plotW, plotH             = 400.0, 250.0
 	left, right, top, bottom = 58.0, 12.0, 12.0, 40.0
 )
 
@@ -167,12 +167,12 @@ type bar struct {
 
 // bars draws horizontal bars over one scale.
 func bars(title, unit string, all []bar) template.HTML {
-	const row, name = 30.0, 80.0
+	const row, name = 30.0, 62.0
 	most := 0.0
 	for _, b := range all {
 		most = max(most, b.first+b.rest, b.hi)
 	}
-	width := plotW - name - 70
+	width := plotW - name - 84
 	scale := width / max(most, 1e-9)
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="%s">`, plotW, row*float64(len(all))+4, html.EscapeString(title))

@@ -4,6 +4,8 @@ package filter
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -63,11 +65,24 @@ func checkField(name, value string) error {
 		return fmt.Errorf("%q is not a header name", name)
 	}
 	if !h1.ValidValue(value) {
-		return fmt.Errorf("the value of %s has a control character", name)
+		return fmt.Errorf("the value of %s has a control character, or a space at an end", name)
 	}
 	switch h1.KindOf([]byte(name)) {
 	case h1.ContentLength, h1.Connection, h1.TransferEncoding, h1.HopByHop, h1.Expect:
 		return fmt.Errorf("%s is the gateway's own to set", strings.ToLower(name))
 	}
 	return nil
+}
+
+// twoSpellings is a header that is there twice but for its case; empty if none is. Which one would win is chance.
+func twoSpellings(headers map[string]string) string {
+	seen := map[string]bool{}
+	for _, k := range slices.Sorted(maps.Keys(headers)) {
+		low := strings.ToLower(k)
+		if seen[low] {
+			return k
+		}
+		seen[low] = true
+	}
+	return ""
 }

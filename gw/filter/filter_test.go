@@ -28,6 +28,20 @@ func TestValidate(t *testing.T) {
 		{"length", set("content-length", "5"), "the gateway's own"},
 		{"framing", set("Transfer-Encoding", "chunked"), "the gateway's own"},
 		{"hop by hop", set("Keep-Alive", "5"), "the gateway's own"},
+		{"expectation", set("Expect", "100-continue"), "expect is the gateway's own"},
+		{"upgrade", set("Upgrade", "h2c"), "the gateway's own"},
+		{"trailers", set("Trailer", "X"), "the gateway's own"},
+		{"empty value", set("X", ""), ""},
+		{"bytes above ASCII", set("X", "\xe9"), ""},
+		{"two spellings", Config{Headers: &Headers{ResponseEdit: Edit{Set: map[string]string{"X-a": "1", "x-A": "2"}}}}, "headers.response.set.x-A: x-A is there twice"},
+		{"body of a 204", Config{Respond: &Respond{Status: 204, Body: "x"}}, "respond.body: a response with status 204 has no body"},
+		{"NUL", set("X", "\x00"), "control character"},
+		{"colon in a name", set("X:", "b"), "is not a header name"},
+		{"status below 200", Config{Respond: &Respond{Status: 199}}, "respond.status: status 199: 200 to 599"},
+		{"lowest status", Config{Respond: &Respond{Status: 200}}, ""},
+		{"highest status", Config{Respond: &Respond{Status: 599}}, ""},
+		{"negative status", Config{Respond: &Respond{Status: -1}}, "respond.status"},
+		{"name to remove", Config{Headers: &Headers{RequestEdit: Edit{Remove: []string{"X A"}}}}, "headers.request.remove: "},
 		{"remove", Config{Headers: &Headers{ResponseEdit: Edit{Remove: []string{"Connection"}}}}, "headers.response.remove: connection is the gateway's own"},
 		{"add", Config{Headers: &Headers{ResponseEdit: Edit{Add: map[string]string{"": "x"}}}}, "is not a header name"},
 		{"respond's headers", Config{Respond: &Respond{Headers: map[string]string{"Connection": "x"}}}, "respond.headers.Connection: "},
@@ -54,6 +68,18 @@ func TestRespond(t *testing.T) {
 	ctx = &fasthttp.RequestCtx{}
 	New(Config{Respond: &Respond{Body: "{}", Headers: map[string]string{"Content-Type": "application/json"}}}).Request(ctx)
 	if r := &ctx.Response; r.StatusCode() != 200 || string(r.Header.ContentType()) != "application/json" {
+		t.Errorf("%s", r)
+	}
+}
+
+// Nothing is said of a body that is not there, and what an earlier filter set is kept.
+func TestRespondWithoutBody(t *testing.T) {
+	ctx := &fasthttp.RequestCtx{}
+	ctx.Response.Header.SetNoDefaultContentType(true)
+	ctx.Response.Header.Set("X-Kept", "1")
+	New(Config{Respond: &Respond{Status: 204}}).Request(ctx)
+	r := &ctx.Response
+	if r.StatusCode() != 204 || len(r.Body()) > 0 || len(r.Header.ContentType()) > 0 || string(r.Header.Peek("X-Kept")) != "1" {
 		t.Errorf("%s", r)
 	}
 }

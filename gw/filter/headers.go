@@ -1,6 +1,10 @@
 package filter
 
-import "github.com/valyala/fasthttp"
+import (
+	"fmt"
+
+	"github.com/valyala/fasthttp"
+)
 
 // Headers changes headers of the request and of the response: remove, then set, then add.
 type Headers struct {
@@ -28,6 +32,11 @@ func (f *Headers) validate(report func(path, message string)) {
 		for k, v := range e.Add {
 			if err := checkField(k, v); err != nil {
 				report(e.at+".add."+k, err.Error())
+			}
+		}
+		for at, m := range map[string]map[string]string{"set": e.Set, "add": e.Add} {
+			if twice := twoSpellings(m); twice != "" {
+				report(e.at+"."+at+"."+twice, fmt.Sprintf("%s is there twice, in two spellings", twice))
 			}
 		}
 		for _, k := range e.Remove {

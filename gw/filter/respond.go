@@ -18,10 +18,16 @@ func (f *Respond) validate(report func(path, message string)) {
 	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
 		report("status", fmt.Sprintf("status %d: 200 to 599", f.Status))
 	}
+	if f.Body != "" && (f.Status == 204 || f.Status == 304) {
+		report("body", fmt.Sprintf("a response with status %d has no body", f.Status))
+	}
 	for k, v := range f.Headers {
 		if err := checkField(k, v); err != nil {
 			report("headers."+k, err.Error())
 		}
+	}
+	if twice := twoSpellings(f.Headers); twice != "" {
+		report("headers."+twice, fmt.Sprintf("%s is there twice, in two spellings", twice))
 	}
 }
 

@@ -32,6 +32,8 @@ var bodies = []struct {
 }{
 	{"none", NoBody(), "GET", "", "GET", true, false},
 	{"length", LengthBody(3), "abcGET", "abc", "GET", true, false},
+	{"length, to the byte", LengthBody(3), "abc", "abc", "", true, false},
+	{"length 0", LengthBody(0), "GET", "", "GET", true, false},
 	{"length, not whole", LengthBody(5), "abc", "abc", "", false, false},
 	{"until close", CloseBody(), "abc", "abc", "", false, false},
 	{"chunks", ChunkedBody(), "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nGET", "abcde", "GET", true, false},
@@ -42,6 +44,7 @@ var bodies = []struct {
 	{"bare LF after a size", ChunkedBody(), "3\nabc\r\n0\r\n\r\n", "", "", false, true},
 	{"bare LF after data", ChunkedBody(), "3\r\nabc\n0\r\n\r\n", "abc", "", false, true},
 	{"data longer than its size", ChunkedBody(), "3\r\nabcd\r\n0\r\n\r\n", "abc", "", false, true},
+	{"data a byte longer, before LF", ChunkedBody(), "3\r\nabcx\n0\r\n\r\n", "", "", false, true},
 	{"no size", ChunkedBody(), "\r\nabc", "", "", false, true},
 	{"sign", ChunkedBody(), "+3\r\nabc\r\n", "", "", false, true},
 	{"0x", ChunkedBody(), "0x3\r\nabc\r\n", "", "", false, true},
@@ -50,6 +53,21 @@ var bodies = []struct {
 	{"zeros without end", ChunkedBody(), strings.Repeat("0", 80) + "\r\n\r\n", "", "", false, true},
 	{"CR in an extension", ChunkedBody(), "3;a\rb\r\nabc", "", "", false, true},
 	{"long extension", ChunkedBody(), "3;" + strings.Repeat("a", 5<<10) + "\r\nabc", "", "", false, true},
+	{"control character in an extension", ChunkedBody(), "3;a\x00\r\nabc", "", "", false, true},
+	{"extension without a size", ChunkedBody(), ";a\r\nabc", "", "", false, true},
+	{"CR after a size that no LF follows", ChunkedBody(), "3\rxabc\r\n0\r\n\r\n", "", "", false, true},
+	{"CR after data that no LF follows", ChunkedBody(), "3\r\nabc\rx0\r\n\r\n", "", "", false, true},
+	{"CR at the end that no LF follows", ChunkedBody(), "0\r\n\rx", "", "", false, true},
+	{"LF alone at the end", ChunkedBody(), "0\r\n\n", "", "", false, true},
+	{"no empty line at the end", ChunkedBody(), "0\r\n", "", "", false, false},
+	{"many chunks", ChunkedBody(), strings.Repeat("1;x\r\na\r\n", 2000) + "0\r\n\r\n", strings.Repeat("a", 2000), "", true, false},
+	{"largest size", ChunkedBody(), "7fffffffffffff\r\nabc", "abc", "", false, false},
+	{"size that is no hexadecimal", ChunkedBody(), "g\r\n", "", "", false, true},
+	{"control character in a trailer", ChunkedBody(), "0\r\nA: \x00\r\n\r\n", "", "", false, true},
+	{"CR in a trailer", ChunkedBody(), "0\r\nA: b\rc\r\n\r\n", "", "", false, true},
+	{"space in a trailer's name", ChunkedBody(), "0\r\nA b: c\r\n\r\n", "", "", false, true},
+	{"second trailer without a colon", ChunkedBody(), "0\r\nA: b\r\nC\r\n\r\n", "", "", false, true},
+	{"trailer that is empty", ChunkedBody(), "0\r\nA:\r\n\r\n", "", "", true, false},
 	{"folded trailer", ChunkedBody(), "0\r\nA: b\r\n c\r\n\r\n", "", "", false, true},
 	{"trailer without a name", ChunkedBody(), "0\r\n: b\r\n\r\n", "", "", false, true},
 	{"trailer without a colon", ChunkedBody(), "0\r\nA\r\n\r\n", "", "", false, true},
@@ -62,6 +80,35 @@ func TestBodies(t *testing.T) {
 			content, rest, done, refused := read(c.y, c.in, n)
 			if refused != c.refused || done != c.done || !refused && (content != c.content || rest != c.rest) {
 				t.Errorf("%s, in pieces of %d: %q, rest %q, done %v, refused %v", c.name, n, content, rest, done, refused)
+			}
+		}
+	}
+}
+
+// What a body says of itself decides how it is forwarded.
+func TestBodyKinds(t *testing.T) {
+	for _, c := range []struct {
+		y                 Body
+		left              int64
+		chunked, untilEnd bool
+	}{{NoBody(), 0, false, false}, {LengthBody(3), 3, false, false}, {ChunkedBody(), -1, true, false}, {CloseBody(), -1, false, true}} {
+		if y := c.y; y.Left() != c.left || y.Chunked() != c.chunked || y.UntilClose() != c.untilEnd {
+			t.Errorf("%+v: left %d, chunked %v, until close %v", y, y.Left(), y.Chunked(), y.UntilClose())
+		}
+	}
+	y := LengthBody(3)
+	if _, _, err := y.Next([]byte("ab")); err != nil || y.Left() != 1 {
+		t.Errorf("left %d, %v", y.Left(), err)
+	}
+}
+
+// The status is what the client is told: its body was malformed.
+func TestBodiesAreRefusedAs400(t *testing.T) {
+	for _, c := range bodies {
+		if y := c.y; c.refused {
+			_, _, err := y.Next([]byte(c.in))
+			if e, ok := err.(*Error); !ok || e.Status != 400 {
+				t.Errorf("%s: %v", c.name, err)
 			}
 		}
 	}
@@ -90,16 +137,17 @@ func TestChunksAreReadAsWritten(t *testing.T) {
 }
 
 func TestBodyAllocatesNothing(t *testing.T) {
-	in := []byte("5\r\nhello\r\n0\r\n\r\n")
-	room := make([]byte, len(in))
-	if n := testing.AllocsPerRun(100, func() {
-		y := ChunkedBody()
-		copy(room, in)
-		if data, _, err := y.Next(room); err != nil || string(data) != "hello" {
-			t.Fatal(err)
+	for _, c := range bodies {
+		in, room := []byte(c.in), make([]byte, len(c.in))
+		if n := testing.AllocsPerRun(10, func() {
+			y := c.y
+			copy(room, in)
+			if _, _, err := y.Next(room); (err != nil) != c.refused {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", c.name, n)
 		}
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
 	}
 }
 

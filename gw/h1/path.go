@@ -171,6 +171,9 @@ func MatchPath(path, room []byte) []byte {
 			skip = true
 		case '/':
 			skip = false
+			if n := len(out); n > 0 && out[n-1] == '/' {
+				continue // nothing is left of the segment: "/;x/admin" is "/admin" to those servers
+			}
 		}
 		if !skip {
 			out = append(out, b)

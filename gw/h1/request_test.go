@@ -19,7 +19,7 @@ func verdict(b []byte) (int, *Request) {
 	return -1, q
 }
 
-// head is a request's head around what a case is about.
+// headOf is a head of this line and these fields.
 func headOf(line string, fields ...string) string {
 	return line + "\r\n" + strings.Join(append(fields, "", ""), "\r\n")
 }
@@ -78,11 +78,22 @@ var requests = []struct {
 	{"length with a sign", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: +5"), 400},
 	{"length of a list", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 5, 5"), 400},
 	{"length too large", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 99999999999999999999"), 400},
+	{"length of 2^63 and no more", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 9223372036854775808"), 400},
+	{"length almost as large", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 9223372036854775799"), 0},
+	{"length that is negative", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: -1"), 400},
+	{"length in hexadecimal", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 0x5"), 400},
+	{"length that is empty", headOf("POST / HTTP/1.1", "Host: a", "Content-Length:"), 400},
 	{"two lengths", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 5", "Content-Length: 5"), 400},
 	{"chunked", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked"), 0},
 	{"chunked in 1.0", headOf("POST / HTTP/1.0", "Host: a", "Transfer-Encoding: chunked"), 400},
 	{"chunked and a length", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "Content-Length: 5"), 400},
 	{"chunked twice", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), 400},
+	{"chunked, spelt otherwise", headOf("POST / HTTP/1.1", "Host: a", "TRANSFER-ENCODING: ChunkeD "), 0},
+	{"chunked after a control character", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: \x0bchunked"), 400},
+	{"chunked that is quoted", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: \"chunked\""), 400},
+	{"chunked after another", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: gzip, chunked"), 400},
+	{"no coding", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding:"), 400},
+	{"no coding and a length", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding:", "Content-Length: 5"), 400},
 	{"gzip", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: gzip"), 501},
 	{"identity", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: identity"), 400},
 	{"chunked with a parameter", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked;x=1"), 400},

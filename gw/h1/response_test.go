@@ -1,6 +1,9 @@
 package h1
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 var responses = []struct {
 	name, in string
@@ -23,42 +26,70 @@ var responses = []struct {
 	{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n", false},
 	{"gzip", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", false},
 	{"NUL in a value", "HTTP/1.1 200 OK\r\nX: a\x00\r\n\r\n", false},
+	{"empty line alone", "\r\n", false},
+	{"status 099", "HTTP/1.1 099 x\r\n\r\n", false},
+	{"status of four digits", "HTTP/1.1 2000 OK\r\n\r\n", false},
+	{"no space before the reason", "HTTP/1.1 200OK\r\n\r\n", false},
+	{"NUL in the reason", "HTTP/1.1 200 O\x00K\r\n\r\n", false},
+	{"two spaces before the status", "HTTP/1.1  200 OK\r\n\r\n", false},
+	{"space before a colon", "HTTP/1.1 200 OK\r\nX : a\r\n\r\n", false},
+	{"coding without a name", "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\r\n", false},
+	{"Connection that is no list of tokens", "HTTP/1.1 200 OK\r\nConnection: a b\r\n\r\n", false},
 	{"folded line", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", false},
 }
 
-// answer scans a response whole (cut 0) or byte by byte: good, refused as 502, or not whole (nil, false).
-func answer(t testing.TB, in []byte, byByte bool) (p *Response, whole bool) {
+// answer scans a response: whole if cut is 0, in two pieces cut there, or byte by byte if cut is negative. It is good,
+// refused as 502 (nil, true), or not whole (nil, false).
+func answer(t testing.TB, in []byte, cut int) (p *Response, whole bool) {
 	t.Helper()
 	p, r := &Response{}, &Resume{}
-	n := len(in)
-	if byByte {
-		n = min(1, len(in))
+	ends := []int{len(in)}
+	if cut > 0 {
+		ends = []int{cut, len(in)}
 	}
-	for ; n <= len(in); n++ {
+	if cut < 0 {
+		ends = ends[:0]
+		for n := range in {
+			ends = append(ends, n+1)
+		}
+	}
+	for _, n := range ends {
 		_, err := p.Scan(in[:n:n], r)
 		if err == ErrPartial {
 			continue
 		}
-		if e, ok := err.(*Error); ok {
-			if e.Status != 502 {
-				t.Errorf("a bad response is %d, not 502", e.Status)
-			}
-			return nil, true
+		if err == nil {
+			return p, true
 		}
-		return p, true
+		if e, ok := err.(*Error); !ok || e.Status != 502 {
+			t.Errorf("a bad response is %v, not a 502", err)
+		}
+		return nil, true
 	}
 	return nil, false
 }
 
 func TestResponseVerdicts(t *testing.T) {
 	for _, c := range responses {
-		for _, byByte := range []bool{false, true} {
-			p, whole := answer(t, []byte(c.in), byByte)
-			if !whole || (p != nil) != c.good {
-				t.Errorf("%s, byte by byte %v: good %v, whole %v", c.name, byByte, p != nil, whole)
+		p, whole := answer(t, []byte(c.in), 0)
+		if !whole || (p != nil) != c.good {
+			t.Errorf("%s: good %v, whole %v", c.name, p != nil, whole)
+		}
+		for cut := -1; cut < len(c.in); cut++ {
+			q, whole := answer(t, []byte(c.in), cut)
+			if !whole || (q != nil) != c.good || q != nil && saysOf(q) != saysOf(p) {
+				t.Errorf("%s, cut at %d: good %v, whole %v", c.name, cut, q != nil, whole)
 			}
 		}
 	}
+	if p, whole := answer(t, []byte("HTTP/1.1 200 OK\r\nX: y\r\n"), 0); p != nil || whole {
+		t.Errorf("without its end: %v, whole %v", p, whole)
+	}
+}
+
+func saysOf(p *Response) string {
+	return fmt.Sprintf("%d %s %d %d %v %v %v %s", p.Status, p.Reason, p.Minor, p.Length, p.Chunked, p.KeepAlive(), p.Dated(),
+		p.AppendFields(nil, ResponseDrop))
 }
 
 func TestBodiless(t *testing.T) {
@@ -75,17 +106,15 @@ func TestBodiless(t *testing.T) {
 
 func FuzzResponse(f *testing.F) {
 	for _, c := range responses {
-		f.Add([]byte(c.in))
+		f.Add([]byte(c.in), 9)
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		p, whole := answer(t, b, false)
-		q, again := answer(t, b, true)
-		if len(b) > 0 && (whole != again || (p == nil) != (q == nil)) {
-			t.Fatalf("whole: %v %v, byte by byte: %v %v", whole, p, again, q)
-		}
-		if p != nil && q != nil && (p.Status != q.Status || p.Length != q.Length || p.Chunked != q.Chunked ||
-			string(p.AppendFields(nil, ResponseDrop)) != string(q.AppendFields(nil, ResponseDrop))) {
-			t.Fatalf("whole %+v, byte by byte %+v", p, q)
+	f.Fuzz(func(t *testing.T, b []byte, at int) {
+		p, whole := answer(t, b, 0)
+		for _, cut := range []int{-1, max(0, min(at, len(b)))} {
+			q, again := answer(t, b, cut)
+			if whole != again || (p == nil) != (q == nil) || p != nil && saysOf(p) != saysOf(q) {
+				t.Fatalf("whole: %v %v, cut at %d: %v %v", whole, p, cut, again, q)
+			}
 		}
 	})
 }

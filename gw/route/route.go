@@ -3,6 +3,7 @@ package route
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"sluice/gw/h1"
@@ -33,8 +34,9 @@ func (m Match) Validate(report func(path, message string)) {
 }
 
 func validHost(s string) bool {
-	if strings.HasPrefix(s, "[") {
-		return strings.HasSuffix(s, "]") && strings.Count(s, ":") > 1
+	if in, ok := strings.CutPrefix(s, "["); ok {
+		ip, err := netip.ParseAddr(strings.TrimSuffix(in, "]"))
+		return err == nil && ip.Is6() && ip.Zone() == "" && strings.HasSuffix(s, "]")
 	}
 	for _, c := range []byte(s) {
 		if c != '-' && c != '.' && c != '_' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
@@ -75,7 +77,7 @@ func New[T any]() *Table[T] { return &Table[T]{hosts: map[string]*prefixes[T]{}}
 func (t *Table[T]) Add(m Match, v T) bool {
 	at := &t.anyHost
 	if m.Host != "" {
-		host := strings.ToLower(m.Host)
+		host := strings.TrimSuffix(strings.ToLower(m.Host), ".") // as Find does
 		p := t.hosts[host]
 		if p == nil {
 			p = &prefixes[T]{byPath: map[string]T{}}

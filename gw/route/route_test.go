@@ -20,7 +20,8 @@ func table(t testing.TB, matches ...Match) *Table[int] {
 
 func TestFind(t *testing.T) {
 	routes := table(t, Match{PathPrefix: "/"}, Match{PathPrefix: "/a"}, Match{PathPrefix: "/a/b/"}, Match{Host: "A.test", PathPrefix: "/a"},
-		Match{Host: "b.test"}, Match{Host: "[::1]", PathPrefix: "/v6"})
+		Match{Host: "b.test"}, Match{Host: "[::1]", PathPrefix: "/v6"},
+		Match{Host: "b.test", PathPrefix: "/much/longer"}, Match{Host: "b.test", PathPrefix: "/c"}, Match{Host: "C.test.", PathPrefix: "/"})
 	for _, c := range []struct {
 		host, path string
 		want       int
@@ -28,6 +29,9 @@ func TestFind(t *testing.T) {
 		{"x.test", "/", 0}, {"x.test", "/ab", 0}, {"x.test", "/a", 1}, {"x.test", "/a/", 1}, {"x.test", "/a/bc", 1}, {"x.test", "/a/b", 2}, {"x.test", "/a/b/c/d", 2},
 		{"a.test", "/a/b", 3}, {"a.TEST", "/a", 3}, {"a.test.", "/a", 3},
 		{"a.test", "/c", 0}, // its host has no such prefix: those of any host have their turn
+		{"b.test", "/much/longer/x", 6}, {"b.test", "/much/long", 4}, {"b.test", "/C", 4}, {"b.test", "/c/", 7},
+		{"c.test", "/", 8}, {"c.test.", "/a", 8}, // a dot at the end of either
+		{"xa.test", "/a", 1}, {"a.test.x", "/a", 1}, {"a.test..", "/a", 1}, {".", "/a", 1}, {"x.test", "*", 0}, {"b.test", "*", 4},
 		{"b.test", "/a/b", 4}, {"b.test", "/", 4}, {"[::1]", "/v6/x", 5}, {"[::1]", "/", 0}, {"", "/a", 1}, {strings.Repeat("h", 300), "/a", 1},
 	} {
 		got, ok := routes.Find([]byte(c.host), []byte(c.path))
@@ -51,7 +55,7 @@ func TestFindNothing(t *testing.T) {
 
 func TestSecondOfAKind(t *testing.T) {
 	routes := table(t, Match{Host: "a", PathPrefix: "/x"}, Match{})
-	for _, m := range []Match{{Host: "A", PathPrefix: "/x/"}, {PathPrefix: "/"}} {
+	for _, m := range []Match{{Host: "A", PathPrefix: "/x/"}, {PathPrefix: "/"}, {Host: "a.", PathPrefix: "/x"}} {
 		if routes.Add(m, 9) {
 			t.Errorf("%s is taken, and never matched", m)
 		}
@@ -67,7 +71,19 @@ func TestValidate(t *testing.T) {
 		{Match{Host: "[::1]"}, "", ""},
 		{Match{Host: "a:80"}, "host", "without a port"},
 		{Match{Host: "a b"}, "host", "host name"},
-		{Match{PathPrefix: "a"}, "path_prefix", ""},
+		{Match{Host: "[a::b c]"}, "host", "IP address"},
+		{Match{Host: "[::1"}, "host", "IP address"},
+		{Match{}, "", ""},
+		{Match{Host: "A_b-c.test", PathPrefix: "/A/%20/"}, "", ""},
+		{Match{Host: "[::1"}, "host", "without a port"},
+		{Match{Host: "[a]"}, "host", "without a port"},
+		{Match{Host: "[::1]:80"}, "host", "without a port"},
+		{Match{Host: "*.test"}, "host", `"*.test" is not a host name`},
+		{Match{PathPrefix: "/a?b"}, "path_prefix", "character"},
+		{Match{PathPrefix: "/a/;x"}, "path_prefix", "parameters"},
+		{Match{PathPrefix: "//"}, "path_prefix", "never matched"},
+		{Match{PathPrefix: "/../a"}, "path_prefix", "above the root"},
+		{Match{PathPrefix: "a"}, "path_prefix", "neither a path"},
 		{Match{PathPrefix: "/a/../b"}, "path_prefix", `"/b"`},
 		{Match{PathPrefix: "/%61"}, "path_prefix", `"/a"`},
 		{Match{PathPrefix: "/a;x"}, "path_prefix", "parameters"},
@@ -81,11 +97,22 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// It stands in messages, where an empty text would say nothing.
+func TestMatchInWords(t *testing.T) {
+	for m, want := range map[Match]string{{}: "any host /", {Host: "a"}: "a /", {PathPrefix: "/x"}: "any host /x", {Host: "a", PathPrefix: "/x"}: "a /x"} {
+		if got := m.String(); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+}
+
 func TestFindAllocatesNothing(t *testing.T) {
 	routes := table(t, Match{PathPrefix: "/a"}, Match{Host: "a.test", PathPrefix: "/a/b"})
-	host, path := []byte("A.test"), []byte("/a/b/c/d")
-	if n := testing.AllocsPerRun(100, func() { routes.Find(host, path) }); n != 0 {
-		t.Errorf("%v allocations", n)
+	for _, at := range [][2]string{{"A.test", "/a/b/c/d"}, {"a.test.", "/a"}, {"b", "/a"}, {"b", "/none"}, {strings.Repeat("h", 300), "/a"}} {
+		host, path := []byte(at[0]), []byte(at[1])
+		if n := testing.AllocsPerRun(100, func() { routes.Find(host, path) }); n != 0 {
+			t.Errorf("%v: %v allocations", at, n)
+		}
 	}
 }
 
