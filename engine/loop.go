@@ -145,9 +145,11 @@ func (l *Loop) Scratch() []byte { return l.scratch }
 // Draining says that the process finishes what is open and takes nothing new.
 func (l *Loop) Draining() bool { return l.draining }
 
-// Now is the loop's clock as of its last tick, at most 25 ms behind while anything on the loop is timed. It has no
-// relation to the wall clock.
-func (l *Loop) Now() time.Duration { return l.wheel.now }
+// Now is the loop's clock as of its last tick, at most 25 ms behind. It has no relation to the wall clock.
+func (l *Loop) Now() time.Duration {
+	l.wheel.arm() // it stands still while nothing is timed
+	return l.wheel.now
+}
 
 // Date is the present second as an HTTP-date (RFC 9110, section 5.6.7). The bytes are the loop's: copy, do not keep.
 func (l *Loop) Date() []byte {

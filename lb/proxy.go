@@ -72,7 +72,6 @@ func (p *Proxy) Accept(c *engine.Conn) {
 		s.hash = HashAddr(c.Peer(), true)
 	}
 	s.count().Sessions.Inc()
-	c.SetTimeout(p.idle) // the relay's; here it has the loop's clock run, which stands still while nothing is timed
 	s.until = c.Loop().Now() + maxTries*p.cluster.cfg.ConnectTimeout
 	s.connect()
 }
@@ -127,7 +126,7 @@ func (s *session) Ready(c *engine.Conn) {
 	}
 }
 
-// Timeout implements engine.Handler; before the relay only dials are timed.
+// Timeout implements engine.Handler; nothing is timed here before the relay.
 func (s *session) Timeout(*engine.Conn) {}
 
 // Ended implements engine.RelayOwner.
