@@ -1,12 +1,13 @@
 package engine
 
-// Sizes of the pooled buffers. Small holds nearly every HTTP head; Large is what one read of the loop can leave behind.
+// Sizes of the pooled buffers. Small holds nearly every HTTP head; Large is what one read of the loop can leave behind,
+// with a head or framing before it.
 const (
 	SmallBuffer = 4 << 10
-	LargeBuffer = 64 << 10
+	LargeBuffer = readScratch + 8<<10
 )
 
-// keepBuffers bounds how many free buffers of each size a loop keeps: 4 MiB of large ones.
+// keepBuffers bounds how many free buffers of each size a loop keeps: 4.5 MiB of large ones.
 const keepBuffers = 64
 
 // buffers is a loop's pool. Connections hold a buffer only while bytes wait in it. Owned by the loop.

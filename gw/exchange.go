@@ -250,9 +250,41 @@ func (x *exchange) upload() bool {
 		if x.body.Done() {
 			x.d.conn.SetTimeout(0)
 		}
-		if !x.send(data) {
+		if !x.sendOn(data) {
 			return false
 		}
+	}
+	return true
+}
+
+// sendOn passes on a piece of the body while nothing waits for the upstream: without a copy, if it needs no framing. What
+// the upstream does not take waits. false: it was too much, and the exchange has ended.
+func (x *exchange) sendOn(data []byte) bool {
+	if x.chunked || len(data) == 0 {
+		return x.send(data)
+	}
+	if !x.within(data) {
+		return false
+	}
+	n, err := x.up.conn.Write(data)
+	x.ep.Local(x.w.loop).Sent.Add(uint64(n))
+	if err != nil && err != engine.ErrAgain {
+		x.lost = err
+		return true
+	}
+	if n < len(data) {
+		x.request = x.w.loop.AppendBuffer(nil, data[n:])
+	}
+	x.up.conn.SetTimeout(x.target.cluster.Config().ResponseTimeout)
+	return true
+}
+
+// within counts a piece of the body against the limit. false: it was too much, and the exchange has ended.
+func (x *exchange) within(data []byte) bool {
+	x.received += int64(len(data))
+	if limit := x.d.gw.cfg.MaxBody; limit > 0 && x.received > limit {
+		x.refuse(413, "request body too large")
+		return false
 	}
 	return true
 }
@@ -267,9 +299,7 @@ func (x *exchange) forget() {
 // send frames a piece of the request's body for the upstream. false: it was too much, and the exchange has ended.
 func (x *exchange) send(data []byte) bool {
 	l := x.w.loop
-	x.received += int64(len(data))
-	if limit := x.d.gw.cfg.MaxBody; limit > 0 && x.received > limit {
-		x.refuse(413, "request body too large")
+	if !x.within(data) {
 		return false
 	}
 	if !x.chunked {
