@@ -231,7 +231,7 @@ func TestRelayAllocatesNothing(t *testing.T) {
 	p := newProxy(t, Config{Loops: 1}, upstream(t, echo), time.Minute)
 	c := client(t, p.Bound())
 	msg, got := make([]byte, 512), make([]byte, 512)
-	n := testing.AllocsPerRun(2000, func() {
+	n := testing.AllocsPerRun(500, func() {
 		_, _ = c.Write(msg)
 		_, _ = io.ReadFull(c, got)
 	})
