@@ -5,7 +5,27 @@ import (
 	"strconv"
 
 	"github.com/valyala/fasthttp"
+
+	"sluice/gw/h1"
 )
+
+// reply answers in place of an upstream.
+func (x *exchange) reply(status int, message string) {
+	x.closing = !x.keepAlive()
+	x.answer(status, appendReply(x.w.out[:0], x.w.loop.Date(), status, message, x.id, x.closing, x.http10, x.toHEAD))
+}
+
+// answer sends a whole response of our own, which closes by x.closing, and ends the exchange when it is out.
+func (x *exchange) answer(status int, response []byte) {
+	x.headed = false
+	x.leave()
+	x.w.out = response
+	x.headed, x.response, x.framing = true, h1.NoBody(), asIs
+	x.count(status)
+	if x.pass(response) && len(x.toClient) == 0 {
+		x.finish()
+	}
+}
 
 // appendReply appends a whole response of our own: a short JSON body with the request's id.
 func appendReply(dst, date []byte, status int, message string, id []byte, closing, http10, toHEAD bool) []byte {

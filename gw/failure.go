@@ -1,0 +1,105 @@
+package gw
+
+import (
+	"io"
+
+	"sluice/gw/h1"
+)
+
+// How an exchange goes on, or ends, when one of its sides fails: the upstream, or the client. Whether the client can be
+// told depends on what it has got of a response already.
+
+// downstreamTimeout: the client did not do in time what setDeadline waits for.
+func (x *exchange) downstreamTimeout() {
+	x.d.gw.counters(x.w.loop).Timeouts.Inc()
+	switch {
+	case len(x.toClient) > 0:
+		x.d.conn.Reset() // it does not read; what it has is not whole
+		x.abandon()
+	case !x.body.Done():
+		x.refuse(408, "request not complete in time")
+	}
+}
+
+// upstreamTimeout: the endpoint has been silent for its response timeout.
+func (x *exchange) upstreamTimeout() {
+	if len(x.toClient) > 0 || !x.body.Done() && x.sent == len(x.request) {
+		// It is the client that keeps it waiting, and is timed for that.
+		x.up.conn.SetTimeout(x.target.cluster.Config().ResponseTimeout)
+		return
+	}
+	x.failure()
+	if x.wrote {
+		x.abandon()
+		return
+	}
+	x.reply(504, "upstream did not answer in time")
+}
+
+// upstreamEnded: the upstream's connection has ended, by FIN (io.EOF) or by an error.
+func (x *exchange) upstreamEnded(err error) {
+	switch {
+	case x.headed:
+		if err != io.EOF || !x.response.EOF() {
+			x.failure()
+			x.abandon()
+			return
+		}
+		x.leave()
+		if x.framing == inChunks {
+			x.w.out = h1.AppendLastChunk(x.w.out[:0])
+			if !x.pass(x.w.out) {
+				return
+			}
+		}
+		x.download()
+	case x.up.reused && x.replay && (x.idempotent || x.sent == 0) && x.partial == nil && x.interim == 0:
+		// A warm connection that had gone stale: the endpoint closed it while the request was under way.
+		x.d.gw.counters(x.w.loop).Retries.Inc()
+		x.leave()
+		x.fresh, x.lost, x.sent = true, nil, 0
+		if x.connect() {
+			x.run()
+		}
+	default:
+		x.failure()
+		x.reply(502, "upstream closed the connection without a response")
+	}
+}
+
+// spoiled: the upstream broke the protocol.
+func (x *exchange) spoiled(message string) {
+	x.failure()
+	if x.wrote {
+		x.abandon()
+		return
+	}
+	x.reply(502, message)
+}
+
+func (x *exchange) failure() { x.ep.Local(x.w.loop).Failures.Inc() }
+
+// refuse: the client broke the protocol or a limit, within the body.
+func (x *exchange) refuse(status int, message string) {
+	x.d.gw.counters(x.w.loop).Refused.Inc()
+	x.keep = false
+	if x.wrote {
+		x.abandon()
+		return
+	}
+	x.reply(status, message)
+}
+
+// abandon ends the exchange without a whole response: the client learns by the end of its connection.
+func (x *exchange) abandon() {
+	x.d.gw.counters(x.w.loop).Aborted.Inc()
+	untilClose := x.wrote && x.framing == asIs && (x.response.UntilClose() || x.response.Chunked())
+	x.headed = false
+	x.leave()
+	if untilClose {
+		x.d.conn.Reset() // a FIN would pass for the body's end
+	} else {
+		x.d.conn.Close()
+	}
+	x.d.finished(false, false)
+}
