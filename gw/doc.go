@@ -4,6 +4,5 @@
 //	           downstream ◄── response, streamed ◄── filters, in reverse ◄── head (h1) ◄─┘
 //
 // exchange.go reads as a request's journey, failure.go as what may befall it; downstream.go and upstream.go are its two
-// ends. All of it happens on one
-// loop, without locks. An idle connection holds no exchange and no buffer.
+// ends. All of it happens on one loop, without locks. An idle connection holds no exchange and no buffer.
 package gw
