@@ -59,8 +59,8 @@ func New(c Config) Filter {
 	return c.Headers
 }
 
-// checkField says what is wrong with a header that a configuration names.
-func checkField(name, value string) error {
+// checkField says what is wrong with a header that a configuration names, of a response or of a request.
+func checkField(name, value string, response bool) error {
 	if !h1.ValidName(name) {
 		return fmt.Errorf("%q is not a header name", name)
 	}
@@ -68,6 +68,11 @@ func checkField(name, value string) error {
 		return fmt.Errorf("the value of %s has a control character, or a space at an end", name)
 	}
 	switch h1.KindOf([]byte(name)) {
+	case h1.Date:
+		if !response {
+			return nil
+		}
+		fallthrough // fasthttp's response ignores one that is set
 	case h1.ContentLength, h1.Connection, h1.TransferEncoding, h1.HopByHop, h1.Expect:
 		return fmt.Errorf("%s is the gateway's own to set", strings.ToLower(name))
 	}

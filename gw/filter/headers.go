@@ -23,14 +23,15 @@ func (f *Headers) validate(report func(path, message string)) {
 	for _, e := range []struct {
 		at string
 		Edit
-	}{{"request", f.RequestEdit}, {"response", f.ResponseEdit}} {
+		response bool
+	}{{"request", f.RequestEdit, false}, {"response", f.ResponseEdit, true}} {
 		for k, v := range e.Set {
-			if err := checkField(k, v); err != nil {
+			if err := checkField(k, v, e.response); err != nil {
 				report(e.at+".set."+k, err.Error())
 			}
 		}
 		for k, v := range e.Add {
-			if err := checkField(k, v); err != nil {
+			if err := checkField(k, v, e.response); err != nil {
 				report(e.at+".add."+k, err.Error())
 			}
 		}
@@ -40,7 +41,7 @@ func (f *Headers) validate(report func(path, message string)) {
 			}
 		}
 		for _, k := range e.Remove {
-			if err := checkField(k, ""); err != nil {
+			if err := checkField(k, "", e.response); err != nil {
 				report(e.at+".remove", err.Error())
 			}
 		}
@@ -58,6 +59,7 @@ func (e *Edit) apply(h header) {
 		h.Del(k)
 	}
 	for k, v := range e.Set {
+		h.Del(k) // Set alone would keep cookies of other names
 		h.Set(k, v)
 	}
 	for k, v := range e.Add {

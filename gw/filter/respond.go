@@ -22,7 +22,7 @@ func (f *Respond) validate(report func(path, message string)) {
 		report("body", fmt.Sprintf("a response with status %d has no body", f.Status))
 	}
 	for k, v := range f.Headers {
-		if err := checkField(k, v); err != nil {
+		if err := checkField(k, v, true); err != nil {
 			report("headers."+k, err.Error())
 		}
 	}

@@ -8,6 +8,7 @@ import (
 // host and port of each, or nothing if it is to be refused.
 var authorities = map[string]string{
 	"a": "a", "A.b-c_d~e": "A.b-c_d~e", "10.0.0.1:80": "10.0.0.1", "a:": "a", "a:0": "a", "a:65535": "a", "a.:80": "a.",
+	"[::]": "[::]", "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:1": "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]",
 	"[::1]": "[::1]", "[::1]:": "[::1]", "[::1]:8080": "[::1]", "[2001:DB8::1]": "[2001:DB8::1]", "[::ffff:1.2.3.4]:1": "[::ffff:1.2.3.4]",
 
 	":80": "", "a:b": "", "a:-1": "", "a:65536": "", "a:000080": "", "a:99999999999999999999": "", "a:80:80": "", "::1": "",
@@ -40,7 +41,7 @@ func TestAuthorities(t *testing.T) {
 func TestTargetForms(t *testing.T) {
 	for in, want := range map[string]string{
 		"GET /": "GET / a", "GET /?": "GET /? a", "GET /??x#": "400", "GET /a?b=/../%2f%zz": "GET /a?b=/../%2f%zz a",
-		"get /": "get / a", "OPTIONS /x": "OPTIONS /x a", "OPTIONS *": "OPTIONS * a", "OPTIONS *x": "400", "options *": "400",
+		"get /": "get / a", "OPTIONS /x": "OPTIONS /x a", "OPTIONS *": "OPTIONS * a", "OPTIONS *x": "400", "OPTIONS x": "400", "options *": "400",
 		"GET http://b": "GET / b", "GET HTTP://b:1/%7e": "GET /~ b:1", "GET https://b?x": "GET /?x b", "GET http://b//x/..": "GET / b",
 		"OPTIONS http://b": "OPTIONS / b", "GET http:///x": "400", "GET http://": "400", "GET http:/b": "400", "GET ://b": "400",
 		"GET wss://b/": "400", "GET a": "400", "GET a/b": "400", "GET ?x": "400", "GET b:80": "400", "GET //b/x": "GET /b/x a",

@@ -100,6 +100,9 @@ func TestBodyKinds(t *testing.T) {
 	if _, _, err := y.Next([]byte("ab")); err != nil || y.Left() != 1 {
 		t.Errorf("left %d, %v", y.Left(), err)
 	}
+	if _, _, err := y.Next([]byte("cd")); err != nil || y.Left() != 0 {
+		t.Errorf("of a whole body, left %d, %v", y.Left(), err)
+	}
 }
 
 // The status is what the client is told: its body was malformed.
@@ -167,6 +170,9 @@ func FuzzBody(f *testing.F) {
 		}
 		if done && !bytes.HasSuffix(b, []byte(rest)) {
 			t.Fatalf("%q does not follow the body in %q", rest, b)
+		}
+		if done {
+			_ = framedByOthers(t, b, a)
 		}
 	})
 }

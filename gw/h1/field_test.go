@@ -16,7 +16,7 @@ func TestKindsOfFields(t *testing.T) {
 			"Proxy-Authorization"},
 		Forwarding: {"Forwarded", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-X"},
 		Underscore: {"X_Forwarded_For", "_", "Content_Length"},
-		Other:      {"Accept", "Set-Cookie", "X-Forwarded", "Hosts", "Content-Lengths", "Updated", "TF"},
+		Other:      {"Accept", "Set-Cookie", "X-Forwarded", "X-Forwarded-", "Hosts", "Content-Lengths", "Updated", "TF"},
 	} {
 		for _, name := range names {
 			for _, spelt := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {

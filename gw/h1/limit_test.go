@@ -34,6 +34,8 @@ func TestLimitsToTheByte(t *testing.T) {
 	of("no end in sight", strings.TrimSuffix(sized(32<<10+4), "\r\n\r\n"), 431)
 	of("its end may yet come", strings.TrimSuffix(sized(32<<10+3), "\r\n\r\n"), -1)
 	of("small lines without end", get+"\r\n"+strings.Repeat("A: "+strings.Repeat("b", 400)+"\r\n", 90), 431)
+	of("longest line after an empty one", "\r\n"+lined(8<<10), 0)
+	of("a byte more", "\r\n"+lined(8<<10+1), 414)
 	of("four empty lines", strings.Repeat("\r\n", 4)+headOf(get, "Host: a"), 0)
 	// The first line that is wrong decides, not the one that is too long after it.
 	of("bad before it is large", headOf(get, "Host: a", "B d: x", "X: "+strings.Repeat("x", 32<<10)), 400)
@@ -83,4 +85,27 @@ func TestResponseLimits(t *testing.T) {
 	of("257 fields", ok+"\r\n"+strings.Repeat("X: y\r\n", 257)+"\r\n", false)
 	of("largest head", large(64<<10), true)
 	of("a byte more", large(64<<10+1), false)
+}
+
+// What a chunked body carries beside its data is bounded, in each chunk anew.
+func TestBodyLimitsToTheByte(t *testing.T) {
+	rep := strings.Repeat
+	of := func(name, in string, good bool) {
+		t.Helper()
+		for _, before := range []string{"", "1;x\r\na\r\n", "1\r\na\r\n" + rep("0", 63) + "1\r\na\r\n"} {
+			for _, n := range []int{1 << 20, 1} {
+				if _, _, _, refused := read(ChunkedBody(), before+in, n); refused == good {
+					t.Errorf("%s after %.10q, in pieces of %d: refused %v", name, before, n, refused)
+				}
+			}
+		}
+	}
+	of("64 digits", rep("0", 64)+"\r\n\r\n", true)
+	of("65 digits", rep("0", 65)+"\r\n\r\n", false)
+	of("largest size", "7ffffffffffffff\r\nabc", true)
+	of("a byte more", "800000000000000\r\nabc", false)
+	of("longest chunk line", "1;"+rep("x", maxChunkLine-2)+"\r\na\r\n0\r\n\r\n", true)
+	of("a byte more", "1;"+rep("x", maxChunkLine-1)+"\r\na\r\n0\r\n\r\n", false)
+	of("largest trailers", "0\r\nA: b\r\nC:"+rep("d", maxTrailers-8)+"\r\n\r\n", true)
+	of("a byte more", "0\r\nA: b\r\nC:"+rep("d", maxTrailers-7)+"\r\n\r\n", false)
 }

@@ -139,7 +139,7 @@ func validUTF8(p []byte) bool {
 		seq[n] = c
 		n++
 		if utf8.FullRune(seq[:n]) {
-			if r, size := utf8.DecodeRune(seq[:n]); r == utf8.RuneError || size != n {
+			if !utf8.Valid(seq[:n]) {
 				return false
 			}
 			n = 0

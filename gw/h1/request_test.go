@@ -35,6 +35,10 @@ var requests = []struct {
 	{"too many empty lines", strings.Repeat("\r\n", 5) + headOf(get, "Host: a"), 400},
 	{"not whole", "GET / HTTP/1.1\r\nHost: a\r\n", -1},
 	{"bare LF", "GET / HTTP/1.1\nHost: a\n\n", 400},
+	{"LF first", "\n" + headOf(get, "Host: a"), 400},
+	{"bare LF after a field", get + "\r\nHost: ab\nX: y\r\n\r\n", 400},
+	{"bare LF after the last field", get + "\r\nHost: ab\n\r\n", 400},
+	{"bare LF at the end", get + "\r\nHost: ab\r\n\n", 400},
 	{"bare CR in a value", headOf(get, "Host: a", "X: a\rb"), 400},
 	{"TLS", "\x16\x03\x01\x02\x00", 400},
 	{"HTTP/0.9", headOf("GET /", "Host: a"), 400},
@@ -84,6 +88,8 @@ var requests = []struct {
 	{"length in hexadecimal", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 0x5"), 400},
 	{"length that is empty", headOf("POST / HTTP/1.1", "Host: a", "Content-Length:"), 400},
 	{"two lengths", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 5", "Content-Length: 5"), 400},
+	{"two lengths, the first 0", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 0", "Content-Length: 5"), 400},
+	{"chunked and a length of 0", headOf("POST / HTTP/1.1", "Host: a", "Content-Length: 0", "Transfer-Encoding: chunked"), 400},
 	{"chunked", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked"), 0},
 	{"chunked in 1.0", headOf("POST / HTTP/1.0", "Host: a", "Transfer-Encoding: chunked"), 400},
 	{"chunked and a length", headOf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "Content-Length: 5"), 400},
@@ -111,6 +117,51 @@ func TestRequestVerdicts(t *testing.T) {
 	for _, c := range requests {
 		if got, _ := verdict([]byte(c.in)); got != c.want {
 			t.Errorf("%s: %d, not %d", c.name, got, c.want)
+		}
+	}
+}
+
+// Who is refused is told which rule was broken. The statuses alone would not show a check that another stands in for.
+func TestRefusalsSayWhy(t *testing.T) {
+	for in, want := range map[string]*Error{
+		"\x16\x03\x01":                                                 errMethod,
+		" GET / HTTP/1.1\r\n":                                          errMethod,
+		"\n":                                                           errBareLF,
+		"GET / HTTP/1.1\n":                                             errBareLF,
+		get + "\r\nHost: ab\n":                                         errBareLF,
+		get + "\r\nHost: ab\r\n\n":                                     errBareLF,
+		strings.Repeat("\r\n", 5):                                      errEmptyLines,
+		headOf("GET /", "Host: a"):                                     errRequestLine,
+		headOf("G(T / HTTP/1.1", "Host: a"):                            errRequestLine,
+		headOf("GET /#x HTTP/1.1", "Host: a"):                          errTarget,
+		headOf("GET x HTTP/1.1", "Host: a"):                            errTargetForm,
+		headOf("GET /%zz HTTP/1.1", "Host: a"):                         errPercent,
+		headOf("GET /%2f HTTP/1.1", "Host: a"):                         errPathByte,
+		headOf("GET /.. HTTP/1.1", "Host: a"):                          errPathRoot,
+		headOf("GET /..;x HTTP/1.1", "Host: a"):                        errPathDots,
+		headOf("GET / HTTP/1.1 ", "Host: a"):                           errVersion,
+		headOf("GET / HTTP/2.0", "Host: a"):                            errVersionOther,
+		headOf("TRACE / HTTP/1.1", "Host: a"):                          errMethodRefused,
+		get + "\r\nHost: a\r\n b\r\n":                                  errFieldFold,
+		get + "\r\nHost : a\r\n":                                       errFieldName,
+		get + "\r\n: a\r\n":                                            errFieldName,
+		get + "\r\nX: a\rb\r\n":                                        errBareCR,
+		get + "\r\nX: a\x00b\r\n":                                      errFieldValue,
+		headOf(get):                                                    errHostMissing,
+		headOf(get, "Host: a", "Host: a"):                              errHostTwice,
+		headOf(get, "Host: a/b"):                                       errHostBad,
+		headOf(get, "Host: a", "Content-Length: 1, 1"):                 errLength,
+		headOf(get, "Content-Length: 1", "Content-Length:"):            errLengthTwice,
+		headOf(get, "Content-Length: 1", "Transfer-Encoding: chunked"): errLengthAndTE,
+		headOf(get, "Transfer-Encoding:"):                              errTE,
+		headOf(get, "Transfer-Encoding: gzip"):                         errTEUnknown,
+		headOf("GET / HTTP/1.0", "Transfer-Encoding: chunked"):         errTE10,
+		headOf(get, "Connection: a b"):                                 errConnection,
+		headOf(get, "Host: a", "Expect: x"):                            errExpect,
+	} {
+		n, err := (&Request{}).Scan([]byte(in), &Resume{}, &DefaultLimits)
+		if n != 0 || err != error(want) {
+			t.Errorf("%q: %d, %v; not %v", in, n, err, want)
 		}
 	}
 }
@@ -214,6 +265,9 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, at int) {
 		want, whole := verdict(b)
+		if want == 0 {
+			readAgain(t, whole)
+		}
 		for _, i := range []int{-1, max(0, min(at, len(b)))} {
 			got, q := resumed(b, i)
 			if got != want {

@@ -24,6 +24,10 @@ var responses = []struct {
 	{"chunked in 1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false},
 	{"chunked and a length", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n", false},
 	{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n", false},
+	{"two lengths, the first 0", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 2\r\n\r\n", false},
+	{"chunked and a length of 0", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", false},
+	{"bare LF after a field", "HTTP/1.1 200 OK\r\nX: ab\nY: z\r\n\r\n", false},
+	{"bare LF at the end", "HTTP/1.1 200 OK\r\nX: ab\r\n\n", false},
 	{"gzip", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", false},
 	{"NUL in a value", "HTTP/1.1 200 OK\r\nX: a\x00\r\n\r\n", false},
 	{"empty line alone", "\r\n", false},
@@ -87,6 +91,25 @@ func TestResponseVerdicts(t *testing.T) {
 	}
 }
 
+// Every byte of a status line that has one meaning only; 0: it is refused.
+func TestStatusLines(t *testing.T) {
+	for in, want := range map[string]int{
+		"HTTP/1.1 100 Continue": 100, "HTTP/1.1 203": 203, "HTTP/1.1 418 I'm a teapot": 418, "HTTP/1.0 599 ": 599, "HTTP/1.9 250 x": 250,
+		"HTTP/1.1 099": 0, "HTTP/1.1 600": 0, "HTTP/1.1 20": 0, "HTTP/1.1 ": 0, "HTTP/1.1": 0, "HTTP/1.x 200": 0, "HTTP/x.1 200": 0, "HTTP/11 200": 0,
+		"HTTP/1.1-200 x": 0, "HTTP/1.1 x00 x": 0, "HTTP/1.1 2x0 x": 0, "HTTP/1.1 20x x": 0, "HTTP/1.1 +20 x": 0, "HTTP/1.1 200\tx": 0,
+		"HTTP/1.11 200": 0, "http/1.1 200": 0, "ICY 200 OK and more": 0,
+	} {
+		p, whole := answer(t, []byte(in+"\r\n\r\n"), 0)
+		got := 0
+		if p != nil {
+			got = p.Status
+		}
+		if !whole || got != want {
+			t.Errorf("%q: status %d, whole %v", in, got, whole)
+		}
+	}
+}
+
 func saysOf(p *Response) string {
 	return fmt.Sprintf("%d %s %d %d %v %v %v %s", p.Status, p.Reason, p.Minor, p.Length, p.Chunked, p.KeepAlive(), p.Dated(),
 		p.AppendFields(nil, ResponseDrop))
@@ -110,6 +133,9 @@ func FuzzResponse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, at int) {
 		p, whole := answer(t, b, 0)
+		if p != nil {
+			readResponseAgain(t, p)
+		}
 		for _, cut := range []int{-1, max(0, min(at, len(b)))} {
 			q, again := answer(t, b, cut)
 			if whole != again || (p == nil) != (q == nil) || p != nil && saysOf(p) != saysOf(q) {

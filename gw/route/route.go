@@ -34,6 +34,9 @@ func (m Match) Validate(report func(path, message string)) {
 }
 
 func validHost(s string) bool {
+	if s == "." || len(s) > maxHost { // which Find would not tell from no host, or not look for
+		return false
+	}
 	if in, ok := strings.CutPrefix(s, "["); ok {
 		ip, err := netip.ParseAddr(strings.TrimSuffix(in, "]"))
 		return err == nil && ip.Is6() && ip.Zone() == "" && strings.HasSuffix(s, "]")

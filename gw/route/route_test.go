@@ -1,7 +1,6 @@
 package route
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -122,7 +121,7 @@ func naive(matches []Match, host, path string) int {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	for i, m := range matches {
 		prefix := strings.TrimSuffix(m.PathPrefix, "/")
-		if m.Host != "" && strings.ToLower(m.Host) != host || path != prefix && !strings.HasPrefix(path, prefix+"/") {
+		if m.Host != "" && strings.TrimSuffix(strings.ToLower(m.Host), ".") != host || path != prefix && !strings.HasPrefix(path, prefix+"/") {
 			continue
 		}
 		s := len(prefix)
@@ -137,25 +136,28 @@ func naive(matches []Match, host, path string) int {
 }
 
 func FuzzFind(f *testing.F) {
-	f.Add("a", "/a/b", "/a", "/a/b", "/")
-	f.Add("b", "/ab", "/a", "/", "/x")
-	f.Fuzz(func(t *testing.T, host, path, p1, p2, p3 string) {
+	f.Add("a", "/a/b", "a", "/a", "A.", "/a/b", "/")
+	f.Add("b", "/ab", "a", "/a", "b", "/", "/x")
+	f.Add("A.", "/a/b/c", "a", "/", "a", "/a/b/", "/a/b/c")
+	f.Add("", "", "x", "/x", "y", "", "/")
+	f.Add("a..", "/", "a.", "/", "a..", "/", "")
+	f.Fuzz(func(t *testing.T, host, path, h1, p1, h2, p2, p3 string) {
 		for _, p := range []string{path, p1, p2, p3} {
-			if !strings.HasPrefix(p, "/") || strings.Contains(p, "//") {
+			if p != "" && !strings.HasPrefix(p, "/") || strings.Contains(p, "//") {
 				return // not canonical
 			}
 		}
-		if len(host) > 200 || strings.ToLower(host) != string(lowerASCII(host)) {
-			return
+		for _, h := range []string{host, h1, h2} {
+			if len(h) > 200 || strings.ToLower(h) != string(lowerASCII(h)) || h == "." {
+				return // not valid
+			}
 		}
 		var matches []Match
 		routes := New[int]()
-		for i, m := range []Match{{PathPrefix: p1}, {Host: "a", PathPrefix: p2}, {Host: "a", PathPrefix: p3}} {
-			if routes.Add(m, i) {
-				matches = append(matches, m)
-			} else {
-				matches = append(matches, Match{Host: fmt.Sprint("nobody", i)})
-			}
+		for i, m := range []Match{{PathPrefix: p1}, {Host: h1, PathPrefix: p1}, {Host: h2, PathPrefix: p2}, {Host: h1, PathPrefix: p3}, {PathPrefix: p2}} {
+			// One that is not taken is never matched: naive prefers the first of two that are alike.
+			routes.Add(m, i)
+			matches = append(matches, m)
 		}
 		want := naive(matches, host, path)
 		got, ok := routes.Find([]byte(host), []byte(path))
