@@ -31,14 +31,19 @@ func (a *Addr) AddrPort() netip.AddrPort { return addrPort(&a.raw) }
 // NewAddr makes an Addr of an IP address and port.
 func NewAddr(ap netip.AddrPort) Addr {
 	a := Addr{text: ap.String()}
+	a.size = putAddrPort(&a.raw, ap)
+	return a
+}
+
+// putAddrPort writes an IP address and port as the kernel takes them, and returns the size.
+func putAddrPort(raw *unix.RawSockaddrAny, ap netip.AddrPort) uint32 {
 	if ip := ap.Addr().Unmap(); ip.Is4() {
-		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&a.raw))
+		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(raw))
 		sa.Family, sa.Addr = unix.AF_INET, ip.As4()
 		putPort(&sa.Port, ap.Port())
-		a.size = unix.SizeofSockaddrInet4
-		return a
+		return unix.SizeofSockaddrInet4
 	}
-	sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(&a.raw))
+	sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(raw))
 	sa.Family, sa.Addr = unix.AF_INET6, ap.Addr().As16()
 	if zone := ap.Addr().Zone(); zone != "" {
 		if ifi, err := net.InterfaceByName(zone); err == nil {
@@ -46,8 +51,7 @@ func NewAddr(ap netip.AddrPort) Addr {
 		}
 	}
 	putPort(&sa.Port, ap.Port())
-	a.size = unix.SizeofSockaddrInet6
-	return a
+	return unix.SizeofSockaddrInet6
 }
 
 // CheckAddr says whether s has the form of an address without resolving it: host:port, [v6]:port or unix:/path. A
@@ -168,7 +172,11 @@ func addrPort(raw *unix.RawSockaddrAny) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-func (a *Addr) pointer() uintptr { return uintptr(unsafe.Pointer(&a.raw)) }
+// path is a UNIX socket's.
+func (a *Addr) path() string { return strings.TrimPrefix(a.text, "unix:") }
+
+// dual says that a socket bound to a takes connections of IPv4 too.
+func (a *Addr) dual() bool { return a.Family() == unix.AF_INET6 && a.AddrPort().Addr().IsUnspecified() }
 
 func putRawPort(a *Addr, port uint16) {
 	*a = NewAddr(netip.AddrPortFrom(a.AddrPort().Addr(), port))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +43,9 @@ const (
 	failed // the event carried ERR
 	dialling
 	queued // waits for the turn that Loop.Again promised
+	broken // a read or a write has failed, or the socket told of an error
+	nagle // Nagle's algorithm is still on: see RawWrite
+	wrote // something has been written
 	wroteFIN
 	closed
 )
@@ -55,7 +59,10 @@ type Conn struct {
 	dial    *dial     // while it is on its way
 	timer   timer
 	peer    netip.AddrPort
+	about   any // what is known of the connection beyond its socket
 	fd      int
+	source  uint32 // where the listener counts its source; 0: nowhere
+	tag     int32 // on its events
 	state   uint16
 }
 
@@ -64,6 +71,22 @@ func (c *Conn) Loop() *Loop { return c.loop }
 
 // Peer is the other end's address; the zero value on a UNIX socket.
 func (c *Conn) Peer() netip.AddrPort { return c.peer }
+
+// LocalAddr is this end's address, which the kernel is asked for; the zero value on a UNIX socket.
+func (c *Conn) LocalAddr() netip.AddrPort {
+	var sa unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	if _, _, e := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(c.fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size))); e != 0 {
+		return netip.AddrPort{}
+	}
+	return addrPort(&sa)
+}
+
+// Attach keeps what else is known of the connection, such as whom its peer speaks for; Attached returns it, or nil.
+func (c *Conn) Attach(about any) { c.about = about }
+
+// Attached is what Attach was given last.
+func (c *Conn) Attached() any { return c.about }
 
 // SetHandler passes the connection on, as from a pool to an exchange.
 func (c *Conn) SetHandler(h Handler) { c.handler = h }
@@ -94,10 +117,17 @@ func (c *Conn) Failure() error {
 	}
 	c.state &^= failed
 	if e := socketError(c.fd); e != 0 {
+		c.state |= broken
 		return sysErr("socket", e)
 	}
 	return nil
 }
+
+// Broken says that the connection has failed: that a read, a write or Failure has returned its error.
+func (c *Conn) Broken() bool { return c.state&broken != 0 }
+
+// HungUp says that the peer has sent FIN, or a reset: nothing follows what can be read now.
+func (c *Conn) HungUp() bool { return c.state&hungUp != 0 }
 
 // SetTimeout calls the handler's Timeout d from now, rounded up to the wheel's tick; 0 turns it off. Putting a
 // deadline off costs a store.
@@ -165,6 +195,7 @@ func (c *Conn) RawRead(p []byte) (int, error) {
 		c.state &^= readable
 		return 0, ErrAgain
 	case e != 0:
+		c.state |= broken
 		return 0, sysErr("read", e)
 	case n == 0 && len(p) > 0:
 		return 0, io.EOF
@@ -175,6 +206,41 @@ func (c *Conn) RawRead(p []byte) (int, error) {
 		c.state &^= readable
 	}
 	return n, nil
+}
+
+// Peek is RawRead that leaves the bytes where they are.
+func (c *Conn) Peek(p []byte) (int, error) {
+	if c.state&(readable|closed) != readable {
+		if c.state&closed != 0 {
+			return 0, ErrClosed
+		}
+		return 0, ErrAgain
+	}
+	n, e := peek(c.fd, p)
+	switch {
+	case e == unix.EAGAIN:
+		c.state &^= readable
+		return 0, ErrAgain
+	case e != 0:
+		c.state |= broken
+		return 0, sysErr("read", e)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Discard throws away the next n bytes, which Peek has seen.
+func (c *Conn) Discard(n int) error {
+	for n > 0 {
+		m, e := discard(c.fd, n)
+		if e != 0 || m == 0 {
+			c.state |= broken
+			return sysErr("read", e)
+		}
+		n -= m
+	}
+	return nil
 }
 
 // Write sends what the socket takes of p: n may be short, with ErrAgain then.
@@ -193,6 +259,10 @@ func (c *Conn) RawWrite(p []byte) (int, error) {
 		}
 		return 0, ErrAgain
 	}
+	if c.state&nagle != 0 && (c.state&wrote != 0 || len(p) > oneSegment) {
+		c.noDelay()
+	}
+	c.state |= wrote
 	n, e := send(c.fd, p)
 	switch {
 	case e == unix.EAGAIN:
@@ -200,13 +270,23 @@ func (c *Conn) RawWrite(p []byte) (int, error) {
 		return 0, ErrAgain
 	case e != 0:
 		// The connection has ended, and its event is still to come: what the peer said before can be read now.
-		c.state |= readable | hungUp
+		c.state |= readable | hungUp | broken
 		return 0, sysErr("write", e)
 	case n < len(p):
 		c.state &^= writable
 		return n, ErrAgain
 	}
 	return n, nil
+}
+
+// oneSegment goes out whole in a single segment on any network, and so at once if nothing is under way.
+const oneSegment = 512
+
+// noDelay turns off Nagle's algorithm, which would hold back the last segment of a write while an earlier one is not
+// acknowledged. A connection that makes one small write in its life is spared the system call.
+func (c *Conn) noDelay() {
+	c.state &^= nagle
+	_ = setsockopt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 }
 
 // CloseWrite sends FIN: this end has said all; the other direction stays open.
@@ -224,6 +304,14 @@ func (c *Conn) CloseWrite() error {
 		return sysErr("shutdown", e)
 	}
 	return nil
+}
+
+// closeWhole closes a connection on which everything has been said: a layer says goodbye first.
+func (c *Conn) closeWhole() {
+	if c.layer != nil {
+		_ = c.CloseWrite()
+	}
+	c.Close()
 }
 
 // Close ends the connection in both directions. The kernel still delivers what was written, unless unread bytes are
@@ -253,7 +341,7 @@ func (c *Conn) release() {
 	c.loop.wheel.drop(&c.timer)
 	c.loop.unregister(c)
 	if c.from != nil {
-		c.from.left()
+		c.from.left(c.source)
 	}
 }
 

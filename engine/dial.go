@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -17,19 +18,27 @@ type dial struct {
 	addrs []Addr
 	next  int           // the address to try after the present one
 	until time.Duration // deadline of the whole, on the loop's clock
+	opts  *DialOptions
+	from  netip.AddrPort // for whom, if opts are transparent
 }
 
-// Dial connects to the first of addrs that answers, within timeout for all of them together; each has an equal share
-// of what is left. The connection is returned at once, and h.Connected tells how it went: never before Dial
-// returns, unless it returns nil: then nothing could be started and err says why.
+// Dial is DialWith without options.
 func (l *Loop) Dial(addrs []Addr, timeout time.Duration, h Handler) (*Conn, error) {
+	return l.DialWith(addrs, timeout, nil, netip.AddrPort{}, h)
+}
+
+// DialWith connects to the first of addrs that answers, within timeout for all of them together; each has an equal share
+// of what is left. The connection is returned at once, and h.Connected tells how it went: never before Dial
+// returns, unless it returns nil: then nothing could be started and err says why. opts may be nil; from is the client
+// on whose behalf it is done, whose address transparent ones take, and may be zero.
+func (l *Loop) DialWith(addrs []Addr, timeout time.Duration, opts *DialOptions, from netip.AddrPort, h Handler) (*Conn, error) {
 	if len(addrs) == 0 {
 		return nil, errors.New("connect: no address")
 	}
 	l.wheel.arm()
 	c := &Conn{loop: l, handler: h, fd: -1, state: dialling}
 	c.timer.on = c
-	c.dial = &dial{addrs: addrs, until: l.wheel.now + timeout}
+	c.dial = &dial{addrs: addrs, until: l.wheel.now + timeout, opts: opts, from: from}
 	l.count.Dialled.Inc()
 	if err := c.dialNext(); err != nil {
 		c.state = closed
@@ -65,15 +74,20 @@ func (c *Conn) dialStart(a *Addr) error {
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	if a.Family() != unix.AF_UNIX {
-		// Streams are written in whole pieces: Nagle's algorithm would only hold back their last segment.
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if o := c.dial.opts; o != nil {
+		if err := o.prepare(fd, a.Family(), c.dial.from); err != nil {
+			closeFD(fd)
+			return err
+		}
 	}
 	if e := connect(fd, a); e != 0 && e != unix.EINPROGRESS {
 		closeFD(fd)
 		return sysErr("connect", e)
 	}
 	c.fd, c.peer = fd, a.AddrPort()
+	if a.Family() != unix.AF_UNIX {
+		c.state |= nagle
+	}
 	if err := c.loop.register(c); err != nil {
 		closeFD(fd)
 		return err
@@ -81,20 +95,21 @@ func (c *Conn) dialStart(a *Addr) error {
 	return nil
 }
 
-// dialProgress is called on every event while dialling. An event may be a stale one of the descriptor's former life:
-// a second connect(2) tells for sure.
+// dialProgress is called on the events of a connection that is dialled: it can be written to once it is there, and an
+// error comes with the event.
 func (c *Conn) dialProgress() {
-	a := &c.dial.addrs[c.dial.next-1]
-	switch e := connect(c.fd, a); e {
-	case unix.EALREADY, unix.EINPROGRESS:
-		return
-	case 0, unix.EISCONN:
+	switch {
+	case c.state&failed != 0:
+		e := socketError(c.fd)
+		if e == 0 {
+			e = unix.ECONNABORTED // somebody has asked before: nobody else does
+		}
+		c.dialFailed(fmt.Errorf("connect %s: %w", &c.dial.addrs[c.dial.next-1], sysErr("connect", e)))
+	case c.state&writable != 0:
 		c.dial = nil
-		c.state = c.state&^(dialling|failed) | writable
+		c.state &^= dialling
 		c.SetTimeout(0)
 		c.handler.Connected(c, nil)
-	default:
-		c.dialFailed(fmt.Errorf("connect %s: %w", a, sysErr("connect", e)))
 	}
 }
 
@@ -108,7 +123,7 @@ func (c *Conn) dialFailed(err error) {
 	l.unregister(c)
 	closeFD(c.fd)
 	c.fd = -1
-	c.state &^= readable | writable | hungUp | failed
+	c.state &^= readable | writable | hungUp | failed | nagle
 	if c.dial.next < len(c.dial.addrs) && l.wheel.now < c.dial.until {
 		if nerr := c.dialNext(); nerr == nil {
 			return

@@ -1,14 +1,18 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +23,8 @@ const acceptBatch = 64
 // acceptRetry is how long accepting rests after a failure for want of descriptors or memory, or at maxconn.
 const acceptRetry = 4 * tick
 
-// backlog asks for as much as the kernel allows (net.core.somaxconn).
-const backlog = 65535
+// maxBacklog asks for as much as the kernel allows (net.core.somaxconn).
+const maxBacklog = 65535
 
 // Acceptor takes over new connections: it sets their handler. It is called on the connection's loop.
 type Acceptor interface{ Accept(c *Conn) }
@@ -30,11 +34,16 @@ type Acceptor interface{ Accept(c *Conn) }
 type Listener struct {
 	engine    *Engine
 	address   string
+	addr      Addr // where it is bound
 	bound     string
 	acceptors []*acceptor
-	handler   atomic.Pointer[Acceptor]
+	options   ListenOptions
+	deferred  atomic.Bool // the options defer: connections come with their first bytes
+	terms     atomic.Pointer[Terms]
 	open      atomic.Int64
-	max       atomic.Int64
+	since     time.Time // pace's clock starts here
+	pace      pace
+	sources   atomic.Pointer[sources] // made when a limit per source is set first
 }
 
 // acceptor is a listener's socket on one loop. Owned by the loop.
@@ -44,25 +53,33 @@ type acceptor struct {
 	fd     int
 	rest   timer
 	queued bool
+	count  ListenerCounters
 }
 
-// Listen binds address and has every loop accept on it. maxConn bounds the connections that it has open at a time, 0
-// does not; those beyond wait in the kernel's backlog. An address that somebody else listens on is an error that
-// wraps EADDRINUSE.
+// Listen is ListenWith for what most need: maxConn bounds the connections that are open at a time, 0 does not.
 func (e *Engine) Listen(address string, maxConn int, h Acceptor) (*Listener, error) {
+	return e.ListenWith(address, ListenOptions{}, Terms{Limits: Limits{MaxConn: maxConn}, Handler: h})
+}
+
+// ListenWith binds address and has every loop accept on it. An address that somebody else listens on is an error that
+// wraps EADDRINUSE.
+func (e *Engine) ListenWith(address string, o ListenOptions, t Terms) (*Listener, error) {
+	if err := o.Suits(address); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
 	addrs, err := Resolve(context.Background(), address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	a := &addrs[0]
-	ln := &Listener{engine: e, address: address}
-	ln.Set(maxConn, h)
-	if err := ln.bind(a); err != nil {
+	ln := &Listener{engine: e, address: address, addr: addrs[0], options: o, since: time.Now()}
+	ln.deferred.Store(o.DeferAccept > 0)
+	ln.SetTerms(t)
+	if err := ln.bind(&ln.addr); err != nil {
 		for _, x := range ln.acceptors {
 			closeFD(x.fd)
 		}
 		if errors.Is(err, unix.EADDRINUSE) {
-			return nil, fmt.Errorf("listen on %s: address already in use: another process listens there", address)
+			return nil, fmt.Errorf("listen on %s: %w: another process listens there", address, unix.EADDRINUSE)
 		}
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
@@ -76,7 +93,7 @@ func (ln *Listener) bind(a *Addr) error {
 	loops := ln.engine.loops
 	if a.Family() == unix.AF_UNIX {
 		removeStale(a)
-		fd, err := listenSocket(a, false)
+		fd, err := listenSocket(a, false, ln.options)
 		if err != nil {
 			return err
 		}
@@ -94,7 +111,7 @@ func (ln *Listener) bind(a *Addr) error {
 	}
 	// SO_REUSEPORT would let a second instance share the address and take half of its connections, silently. A bind
 	// without it finds whoever listens already.
-	probe, err := listenSocket(a, false)
+	probe, err := listenSocket(a, false, ln.options)
 	if err != nil {
 		return err
 	}
@@ -112,7 +129,7 @@ func (ln *Listener) bind(a *Addr) error {
 	closeFD(probe)
 	ln.bound = a.AddrPort().String()
 	for _, l := range loops {
-		fd, err := listenSocket(a, true)
+		fd, err := listenSocket(a, true, ln.options)
 		if err != nil {
 			return err
 		}
@@ -128,7 +145,7 @@ func (ln *Listener) add(l *Loop, fd int) {
 }
 
 // listenSocket opens, binds and, if shared, listens; unshared it only binds, but for a UNIX socket.
-func listenSocket(a *Addr, shared bool) (int, error) {
+func listenSocket(a *Addr, shared bool, o ListenOptions) (int, error) {
 	fd, err := unix.Socket(a.Family(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
@@ -148,18 +165,25 @@ func listenSocket(a *Addr, shared bool) (int, error) {
 	}
 	if a.Family() == unix.AF_INET6 {
 		v6only := 1
-		if a.AddrPort().Addr().IsUnspecified() {
+		if a.dual() {
 			v6only = 0
 		}
 		set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v6only)
 	}
 	if err == nil {
-		if _, _, e := unix.Syscall(unix.SYS_BIND, uintptr(fd), a.pointer(), uintptr(a.size)); e != 0 {
+		err = setAll(fd, o.list(a))
+	}
+	if err == nil {
+		if e := bind(fd, &a.raw, a.size); e != 0 {
 			err = sysErr("bind", e)
 		}
 	}
+	if err == nil && o.Mode != 0 {
+		// Nobody can have connected before it listens.
+		err = os.Chmod(a.path(), os.FileMode(o.Mode))
+	}
 	if err == nil && (shared || a.Family() == unix.AF_UNIX) {
-		err = os.NewSyscallError("listen", unix.Listen(fd, backlog))
+		err = os.NewSyscallError("listen", unix.Listen(fd, cmp.Or(o.Backlog, maxBacklog)))
 	}
 	if err != nil {
 		closeFD(fd)
@@ -170,7 +194,7 @@ func listenSocket(a *Addr, shared bool) (int, error) {
 
 // removeStale unlinks the socket file of a process that is gone: one that nobody answers on.
 func removeStale(a *Addr) {
-	path := strings.TrimPrefix(a.text, "unix:")
+	path := a.path()
 	if st, err := os.Stat(path); err != nil || st.Mode()&os.ModeSocket == 0 {
 		return
 	}
@@ -193,20 +217,15 @@ func (ln *Listener) Bound() string { return ln.bound }
 // Open is the number of connections that the listener accepted and that are open.
 func (ln *Listener) Open() int64 { return ln.open.Load() }
 
-// Set exchanges what new connections meet; those that are open keep what they started with. Safe at any time.
-func (ln *Listener) Set(maxConn int, h Acceptor) {
-	ln.max.Store(int64(maxConn))
-	ln.handler.Store(&h)
-}
-
-// Close takes the connections that wait in the backlog, and then stops listening. It returns once all loops have.
+// Close takes the connections that wait in the backlog, as far as the limits let it, and then stops listening. It
+// returns once all loops have.
 func (ln *Listener) Close() {
 	var wg sync.WaitGroup
 	for _, a := range ln.acceptors {
 		wg.Add(1)
 		a.loop.Post(func() {
 			defer wg.Done()
-			a.acceptUpTo(backlog)
+			a.acceptUpTo(maxBacklog)
 			a.close()
 		})
 	}
@@ -216,19 +235,17 @@ func (ln *Listener) Close() {
 	}
 }
 
-func (ln *Listener) left() {
+// left is called when a connection ends; slot is where its source was counted.
+func (ln *Listener) left(slot uint32) {
 	ln.open.Add(-1)
 	ln.engine.open.Add(-1)
-}
-
-func (ln *Listener) full() bool {
-	m, e := ln.max.Load(), ln.engine
-	return m > 0 && ln.open.Load() >= m || e.maxConn > 0 && e.open.Load() >= e.maxConn
+	if slot != 0 {
+		ln.sources.Load().leave(slot)
+	}
 }
 
 func (a *acceptor) start() {
-	a.loop.listen[a.fd] = a
-	if err := a.loop.poller.add(a.fd, unix.EPOLLIN|unix.EPOLLET); err != nil {
+	if err := a.loop.watch(a.fd, unix.EPOLLIN|unix.EPOLLET, a); err != nil {
 		a.loop.log.Error("listener cannot be polled", "listener", a.address, "error", err)
 	}
 }
@@ -236,11 +253,14 @@ func (a *acceptor) start() {
 func (a *acceptor) close() {
 	l := a.loop
 	l.wheel.drop(&a.rest)
-	if l.listen[a.fd] == a {
-		delete(l.listen, a.fd)
+	if l.watcher(a.fd) == a {
+		l.unwatch(a.fd)
 		closeFD(a.fd)
 	}
 }
+
+// ready implements watcher.
+func (a *acceptor) ready(uint32) { a.accept() }
 
 // expire ends a rest.
 func (a *acceptor) expire() { a.accept() }
@@ -248,7 +268,7 @@ func (a *acceptor) expire() { a.accept() }
 // resume goes on after a full batch.
 func (a *acceptor) resume() {
 	a.queued = false
-	if a.loop.listen[a.fd] == a {
+	if a.loop.watcher(a.fd) == a {
 		a.accept()
 	}
 }
@@ -264,16 +284,30 @@ func (a *acceptor) accept() {
 func (a *acceptor) acceptUpTo(n int) int {
 	l := a.loop
 	for i := range n {
-		if a.full() {
+		t := a.terms.Load()
+		var p permit
+		wait := time.Duration(0)
+		if a.full(int64(t.MaxConn)) {
+			wait = acceptRetry
+		} else if t.AcceptRate > 0 {
+			p, wait = a.pace.take(t.AcceptRate, int64(time.Since(a.since)))
+		}
+		if wait > 0 {
 			l.count.AcceptPaused.Inc()
-			l.wheel.set(&a.rest, acceptRetry)
+			a.count.Paused.Inc()
+			a.pause(wait)
 			return i
 		}
 		var sa unix.RawSockaddrAny
 		size := uint32(unix.SizeofSockaddrAny)
 		fd, e := accept4(a.fd, &sa, &size)
+		if e == 0 && a.take(fd, addrPort(&sa), t) {
+			continue
+		}
+		if t.AcceptRate > 0 {
+			a.pace.undo(p)
+		}
 		switch e {
-		case 0:
 		case unix.EAGAIN:
 			return i
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -282,25 +316,45 @@ func (a *acceptor) acceptUpTo(n int) int {
 				l.log.Warn("cannot accept, resting", "listener", a.address, "error", e, "rest", acceptRetry)
 			}
 			l.count.AcceptErrors.Inc()
-			l.wheel.set(&a.rest, acceptRetry)
+			a.pause(acceptRetry)
 			return i
-		default:
-			// ECONNABORTED and what the network left on the new socket (accept(2), "Error handling"): the next one.
-			continue
 		}
-		c := &Conn{loop: l, fd: fd, from: a.Listener, state: writable, peer: addrPort(&sa)}
-		c.timer.on = c
-		a.open.Add(1)
-		a.engine.open.Add(1)
-		l.count.Accepted.Inc()
-		if err := l.register(c); err != nil {
-			l.log.Error("connection cannot be polled", slog.String("listener", a.address), "error", err)
-			c.Close()
-			continue
-		}
-		(*a.handler.Load()).Accept(c)
+		// ECONNABORTED and what the network left on the new socket (accept(2), "Error handling"), or one that was not
+		// taken: the next one.
 	}
 	return n
+}
+
+// take makes a connection of fd and hands it over, or resets it: false then.
+func (a *acceptor) take(fd int, peer netip.AddrPort, t *Terms) bool {
+	l := a.loop
+	source, ok := a.admit(peer.Addr(), t)
+	if !ok {
+		lingerZero(fd)
+		closeFD(fd)
+		return false
+	}
+	c := &Conn{loop: l, fd: fd, from: a.Listener, state: writable, peer: peer, source: source}
+	c.timer.on = c
+	if a.deferred.Load() {
+		c.state |= readable // the first read need not wait for an event
+	}
+	a.open.Add(1)
+	a.engine.open.Add(1)
+	l.count.Accepted.Inc()
+	if err := l.register(c); err != nil {
+		l.log.Error("connection cannot be polled", slog.String("listener", a.address), "error", err)
+		c.Close()
+		return true
+	}
+	t.Handler.Accept(c)
+	return true
+}
+
+// pause comes back in about d, but soon: there may be other terms by then, or what is waited for was given back. Loops
+// that wait for the same come back in an order that changes, so that each of them gets some of it.
+func (a *acceptor) pause(d time.Duration) {
+	a.loop.wheel.set(&a.rest, min(d, acceptRetry)+rand.N(2*tick))
 }
 
 // logEvery thins a log line that a lasting failure would repeat ten times a second.

@@ -18,9 +18,12 @@ type Loop struct {
 	engine            *Engine
 	log               *slog.Logger
 	poller            poller
-	conns             []*Conn // by descriptor; grows with the largest
-	accepted, dialled []*Conn // of the batch at hand
-	listen            map[int]*acceptor
+	conns             []*Conn   // by descriptor; grows with the largest
+	accepted, dialled []*Conn   // of the batch at hand
+	tag               int32     // of the connection that was registered last
+	watched           []watcher // by descriptor: what is no connection
+	packets           packets
+	turns             uint32 // batches of events so far
 	wheel             wheel
 	buffers
 	pipes
@@ -51,14 +54,14 @@ type Counters struct {
 }
 
 func newLoop(e *Engine, id int) (*Loop, error) {
-	l := &Loop{id: id, engine: e, log: e.log, listen: map[int]*acceptor{}, scratch: make([]byte, readScratch)}
+	l := &Loop{id: id, engine: e, log: e.log, scratch: make([]byte, readScratch)}
 	if err := l.poller.open(); err != nil {
 		return nil, err
 	}
 	if err := l.wheel.open(); err != nil {
 		return nil, err
 	}
-	if err := l.poller.add(l.wheel.fd, unix.EPOLLIN|unix.EPOLLET); err != nil {
+	if err := l.poller.add(l.wheel.fd, unix.EPOLLIN|unix.EPOLLET, 0); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -76,9 +79,12 @@ func (l *Loop) run() {
 			c.Reset()
 		}
 	}
-	for _, a := range l.listen {
-		a.close()
+	for _, w := range l.watched {
+		if w != nil {
+			w.close()
+		}
 	}
+	l.packets.close()
 	l.closePipes()
 	closeFD(l.wheel.fd)
 	l.poller.close()
@@ -90,12 +96,16 @@ func (l *Loop) run() {
 // per message by 5 to 8 %.
 func (l *Loop) turn(events []unix.EpollEvent) {
 	posted := false
+	l.turns++
 	for i := range events {
 		ev := &events[i]
 		fd := int(ev.Fd)
 		switch {
 		case fd < len(l.conns) && l.conns[fd] != nil:
 			c := l.conns[fd]
+			if ev.Pad != c.tag {
+				continue // it is of the connection that had the descriptor before
+			}
 			c.note(ev.Events)
 			if c.from != nil {
 				l.accepted = append(l.accepted, c)
@@ -107,8 +117,8 @@ func (l *Loop) turn(events []unix.EpollEvent) {
 		case fd == l.poller.wakeFD:
 			posted = true
 		default:
-			if a := l.listen[fd]; a != nil {
-				a.accept()
+			if w := l.watcher(fd); w != nil {
+				w.ready(ev.Events)
 			}
 		}
 	}
@@ -119,6 +129,36 @@ func (l *Loop) turn(events []unix.EpollEvent) {
 	}
 	if posted {
 		l.poller.runPosted()
+	}
+}
+
+// watcher is what else than a connection has a descriptor on the loop: a socket that accepts, or one of datagrams.
+type watcher interface {
+	ready(events uint32)
+	close()
+}
+
+// watch files w under fd, and arms it.
+func (l *Loop) watch(fd int, events uint32, w watcher) error {
+	for fd >= len(l.watched) {
+		l.watched = append(l.watched, nil)
+	}
+	l.watched[fd] = w
+	return l.poller.add(fd, events, 0)
+}
+
+// watcher is who watches fd; nil if nobody does.
+func (l *Loop) watcher(fd int) watcher {
+	if uint(fd) < uint(len(l.watched)) {
+		return l.watched[fd]
+	}
+	return nil
+}
+
+// unwatch forgets the watcher of fd. Closing the descriptor is the caller's.
+func (l *Loop) unwatch(fd int) {
+	if l.watcher(fd) != nil {
+		l.watched[fd] = nil
 	}
 }
 
@@ -191,6 +231,7 @@ func (l *Loop) runAgain() {
 // drain tells every connection to finish.
 func (l *Loop) drain() {
 	l.draining = true
+	l.packets.drain()
 	for _, c := range l.conns {
 		if c != nil && c.state&dialling == 0 {
 			c.handler.Ready(c)
@@ -202,7 +243,9 @@ func (l *Loop) stop() { l.poller.post(func() { l.stopped = true }) }
 
 // register arms c for both directions, once, and files it under its descriptor.
 func (l *Loop) register(c *Conn) error {
-	if err := l.poller.add(c.fd, armed); err != nil {
+	l.tag++
+	c.tag = l.tag
+	if err := l.poller.add(c.fd, armed, c.tag); err != nil {
 		return err
 	}
 	for c.fd >= len(l.conns) {

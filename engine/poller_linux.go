@@ -46,7 +46,7 @@ func (p *poller) open() error {
 		return os.NewSyscallError("eventfd", err)
 	}
 	p.posted = queue.NewLockFreeQueue()
-	return p.add(p.wakeFD, unix.EPOLLIN|unix.EPOLLET)
+	return p.add(p.wakeFD, unix.EPOLLIN|unix.EPOLLET, 0)
 }
 
 func (p *poller) close() {
@@ -57,9 +57,10 @@ func (p *poller) close() {
 	closeFD(p.fd)
 }
 
-// add arms fd. Closing it takes it out again: nobody else holds it.
-func (p *poller) add(fd int, events uint32) error {
-	ev := unix.EpollEvent{Events: events, Fd: int32(fd)}
+// add arms fd; its events bear tag, by which those of a descriptor's former life are known. Closing it takes it out
+// again: nobody else holds it.
+func (p *poller) add(fd int, events uint32, tag int32) error {
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: tag}
 	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.fd), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
 	if e != 0 {
 		return sysErr("epoll_ctl", e)

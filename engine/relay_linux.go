@@ -55,7 +55,7 @@ type half struct {
 	small uint8 // rounds of splicing that were not worth it
 	bulk  bool  // splice rather than copy
 	eof   bool  // src has ended
-	fin   bool  // and dst was told
+	fin   bool  // and dst has got everything before that
 }
 
 // Start takes over both connections. idle ends the relay when no byte has moved for so long; 0: never.
@@ -80,6 +80,10 @@ func (r *Relay) Ready(*Conn) {
 	// Both, even if the first fails: an endpoint that answers and resets, because it did not want the rest of the
 	// request, has its answer passed on.
 	err := errors.Join(r.ab.move(r.a, r.b), r.ba.move(r.b, r.a), unread(r.a), unread(r.b))
+	if r.ab.fin != r.ba.fin {
+		// If both have ended, closing says so.
+		err = errors.Join(err, r.ab.passFIN(r.b), r.ba.passFIN(r.a))
+	}
 	switch {
 	case err != nil:
 		r.end(err)
@@ -101,6 +105,9 @@ func unread(c *Conn) error {
 // Timeout implements Handler.
 func (r *Relay) Timeout(*Conn) { r.end(ErrIdle) }
 
+// Abort resets both connections, whatever they have still to say; err is why.
+func (r *Relay) Abort(err error) { r.end(err) }
+
 // Connected implements Handler; a relay's connections are.
 func (r *Relay) Connected(*Conn, error) { panic("BUG: relay of an unconnected connection") }
 
@@ -110,8 +117,8 @@ func (r *Relay) end(err error) {
 	r.ab.release(r.a.loop)
 	r.ba.release(r.a.loop)
 	if whole {
-		r.a.Close()
-		r.b.Close()
+		r.a.closeWhole()
+		r.b.closeWhole()
 	} else {
 		r.a.Reset()
 		r.b.Reset()
@@ -143,7 +150,7 @@ func (h *half) turn(l *Loop, src, dst *Conn) error {
 		}
 		if h.eof {
 			h.fin = true
-			return dst.CloseWrite()
+			return nil
 		}
 		if !src.Readable() && src.layer == nil || !dst.Writable() {
 			return nil
@@ -167,6 +174,14 @@ func (h *half) turn(l *Loop, src, dst *Conn) error {
 			return err
 		}
 	}
+}
+
+// passFIN tells dst that src has ended.
+func (h *half) passFIN(dst *Conn) error {
+	if !h.fin {
+		return nil
+	}
+	return dst.CloseWrite()
 }
 
 // held is what is read and not yet written.
@@ -203,6 +218,7 @@ func (h *half) fill(src *Conn) (int, error) {
 		src.state &^= readable
 		return 0, ErrAgain
 	case e != 0:
+		src.state |= broken
 		return 0, sysErr("splice", e)
 	case n == 0:
 		return 0, io.EOF
@@ -228,6 +244,9 @@ func (h *half) flush(l *Loop, dst *Conn) error {
 		l.PutBuffer(h.buf)
 		h.buf, h.off = nil, 0
 	}
+	if h.piped > 0 && dst.state&nagle != 0 {
+		dst.noDelay()
+	}
 	for h.piped > 0 {
 		if !dst.Writable() {
 			return ErrAgain
@@ -239,7 +258,7 @@ func (h *half) flush(l *Loop, dst *Conn) error {
 			return ErrAgain
 		}
 		if e != 0 {
-			dst.state |= readable | hungUp // as in RawWrite
+			dst.state |= readable | hungUp | broken // as in RawWrite
 			return sysErr("splice", e)
 		}
 		h.piped -= int32(n)

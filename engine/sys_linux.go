@@ -21,6 +21,27 @@ func recv(fd int, p []byte) (int, unix.Errno) {
 	}
 }
 
+// peek is recv that leaves the bytes in the socket.
+func peek(fd int, p []byte) (int, unix.Errno) {
+	for {
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_PEEK, 0, 0)
+		if e != unix.EINTR {
+			return int(n), e
+		}
+	}
+}
+
+// discard reads up to n bytes to throw them away. MSG_TRUNC would not copy them, but UNIX sockets know it only for datagrams.
+func discard(fd, n int) (int, unix.Errno) {
+	var b [512]byte
+	for {
+		m, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), uintptr(min(n, len(b))), 0, 0, 0)
+		if e != unix.EINTR {
+			return int(m), e
+		}
+	}
+}
+
 // send writes to a non-blocking socket; a closed peer is EPIPE, never a signal.
 func send(fd int, p []byte) (int, unix.Errno) {
 	for {
