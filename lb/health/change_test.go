@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,31 +107,47 @@ func TestChangeIsReportedOnce(t *testing.T) {
 // An interval may be as short as a duration can be written.
 func TestShortestInterval(t *testing.T) {
 	a := newApp(t, 500)
-	cfg := Config{HTTP: &HTTP{Path: "/"}, Interval: 1}
+	cfg := Config{HTTP: &HTTP{Path: "/"}, Interval: 1, Timeout: patience}
 	changes, _ := watch(t, cfg, a.address, true)
 	if c := next(t, changes); c.up {
 		t.Error("up")
 	}
 }
 
-func TestValidate(t *testing.T) {
-	f := func(cfg Config, want ...string) {
+// While an endpoint is down, another interval may hold; no other tells of it here, for the first check alone is soon.
+func TestIntervalWhileDown(t *testing.T) {
+	a := newApp(t, 500)
+	cfg := Config{HTTP: &HTTP{Path: "/"}, Interval: time.Hour, IntervalDown: time.Millisecond, Timeout: patience}
+	changes, _ := watch(t, cfg, a.address, false)
+	eventually(t, "it is asked often", func() bool { return a.asked.Load() >= 10 })
+	a.status.Store(200)
+	if c := next(t, changes); !c.up {
+		t.Errorf("down: %v", c.why)
+	}
+	f := func(cfg Config, up, down time.Duration) {
 		t.Helper()
-		var got []string
-		cfg.Validate(func(path, message string) { got = append(got, path+": "+message) })
-		if !slices.Equal(got, want) {
-			t.Errorf("%+v:\n got %q\nwant %q", cfg, got, want)
+		if ch := checker(t, cfg); ch.interval != up || ch.intervalDown != down {
+			t.Errorf("%+v: intervals %v and %v, want %v and %v", cfg, ch.interval, ch.intervalDown, up, down)
 		}
 	}
-	f(Config{})
-	f(Config{Interval: time.Second, Timeout: time.Second, Rise: 1, Fall: 1, HTTP: &HTTP{Path: "/healthz?full=1", Host: "a.test:80"}})
-	f(Config{Interval: -1, Timeout: -1, Rise: -1, Fall: -1}, "interval: must not be negative",
-		"timeout: must not be negative", "rise: must not be negative", "fall: must not be negative")
-	f(Config{HTTP: &HTTP{}}) // that a path is required is the decoder's to say
-	f(Config{HTTP: &HTTP{Path: "healthz"}}, `http.path: "healthz" is not a path`)
-	// Neither may bring a second line, or a second request, into the check.
-	f(Config{HTTP: &HTTP{Path: "/ HTTP/1.1\r\nX: y"}}, `http.path: "/ HTTP/1.1\r\nX: y" is not a path`)
-	f(Config{HTTP: &HTTP{Path: "/ä"}}, `http.path: "/ä" is not a path`)
-	f(Config{HTTP: &HTTP{Path: "/", Host: "a\r\nX: y"}}, `http.host: "a\r\nX: y" is not a host`)
-	f(Config{HTTP: &HTTP{Path: "/", Host: "a b"}}, `http.host: "a b" is not a host`)
+	f(Config{}, 2*time.Second, 2*time.Second)
+	f(Config{Interval: 7}, 7, 7)
+	f(Config{IntervalDown: 7}, 2*time.Second, 7)
+	f(Config{Interval: 7, IntervalDown: 8}, 7, 8)
+}
+
+func TestJitterIsATenth(t *testing.T) {
+	for _, d := range []time.Duration{1, 9, 10, 100, time.Second, 24 * time.Hour} {
+		lo, hi := d, d
+		for range 1000 {
+			j := jitter(d)
+			lo, hi = min(lo, j), max(hi, j)
+		}
+		if lo < d-d/10 || hi > d+d/10+1 {
+			t.Errorf("%v: from %v to %v", d, lo, hi)
+		}
+		if d >= 10 && (lo > d-d/20 || hi < d+d/20) {
+			t.Errorf("%v: only from %v to %v", d, lo, hi)
+		}
+	}
 }

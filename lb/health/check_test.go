@@ -1,188 +1,213 @@
 package health
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/valyala/fasthttp"
-	"golang.org/x/sys/unix"
 )
 
-func TestStatusesUpAndDown(t *testing.T) {
-	f := func(up bool, statuses ...int) {
-		t.Helper()
-		for _, status := range statuses {
-			cfg := often(&HTTP{Path: "/"})
-			err := cfg.check(t.Context(), says(t, fmt.Sprintf("HTTP/1.1 %d x\r\n\r\n", status)))
-			if (err == nil) != up {
-				t.Errorf("%d: %v", status, err)
-			}
-		}
-	}
-	f(true, 200, 201, 204, 299, 300, 301, 304, 399)
-	f(false, 400, 404, 429, 499, 500, 503, 599)
-}
-
-func TestAnswersUpAndDown(t *testing.T) {
-	f := func(answer, want string) {
-		t.Helper()
-		cfg := often(&HTTP{Path: "/"})
-		got := "up"
-		if err := cfg.check(t.Context(), says(t, answer)); err != nil {
-			got = err.Error()
-		}
-		if !strings.Contains(got, want) {
-			t.Errorf("%.60q: %s, want %s", answer, got, want)
-		}
-	}
-	f("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", "up")
-	f("HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nthe body does not count", "up")
-	f("HTTP/1.0 204 No Content\r\n\r\n", "up")
-	// The gateway takes heads of 32 KiB, and so does a check.
-	f("HTTP/1.1 200 OK\r\nSet-Cookie: "+strings.Repeat("a", 30<<10)+"\r\n\r\n", "up")
-	f("HTTP/1.1 200 OK\r\nSet-Cookie: "+strings.Repeat("a", 70<<10)+"\r\n\r\n", "read response: ")
-	f("", "read response: ")
-	f("HTTP/1.1 200", "read response: ")
-	f("HTTP/1.1 200 OK\r\nContent-Le", "read response: ")
-	f("SSH-2.0-OpenSSH_9.2\r\n\r\n", "read response: ")
-}
-
-func TestRequest(t *testing.T) {
-	f := func(network, address, host, want string) {
-		t.Helper()
-		got := make(chan *http.Request, 1)
-		ln := serve(t, network, address, func(c net.Conn) {
-			if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-				got <- r
-				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-			}
-		})
-		endpoint := ln.Addr().String()
-		if network == "unix" {
-			endpoint = "unix:" + endpoint
-		}
-		cfg := often(&HTTP{Path: "/healthz?full=1", Host: host})
-		must(t, cfg.check(t.Context(), endpoint))
-		r := receive(t, "the request is read", got)
-		if want == "" {
-			want = endpoint
-		}
-		if r.Method != "GET" || r.RequestURI != "/healthz?full=1" || r.Host != want || !r.Close {
-			t.Errorf("%s: asked %s %s of %q, close %v; want Host %q", endpoint, r.Method, r.RequestURI, r.Host, r.Close, want)
-		}
-		if diff := cmp.Diff(http.Header{"User-Agent": {"sluice-health"}, "Connection": {"close"}}, r.Header); diff != "" {
-			t.Errorf("header (-want +got):\n%s", diff)
-		}
-	}
-	socket := filepath.Join(t.TempDir(), "s")
-	f("tcp", "127.0.0.1:0", "", "") // the endpoint's address
-	f("tcp", "127.0.0.1:0", "app.test", "app.test")
-	f("unix", socket+"1", "", "localhost") // a path is no host
-	f("unix", socket+"2", "app.test", "app.test")
-	f("unix", fmt.Sprint("@sluice-health-", os.Getpid()), "", "localhost")
-}
-
 func TestUnixSocketWithoutListenerIsDown(t *testing.T) {
-	cfg := often(nil)
-	if err := cfg.check(t.Context(), "unix:"+filepath.Join(t.TempDir(), "s")); !errors.Is(err, syscall.ENOENT) {
+	if err := check(t, asking(nil), "unix:"+filepath.Join(t.TempDir(), "s")); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("checked with %v", err)
 	}
 }
 
-// A check of thousands of endpoints every other second would fill the table of ports with TIME_WAITs.
+// What a check says to an endpoint before it waits for an answer, of each kind.
+var openings = []struct {
+	name   string
+	kind   any
+	begins string
+}{
+	{"tcp", nil, ""},
+	{"http", &HTTP{Path: "/"}, "GET / HTTP/1.1\r\n"},
+	{"expect", &Expect{Send: "PING", Receive: "PONG"}, "PING"},
+	{"a banner", &Expect{Receive: "220"}, ""},
+	{"grpc", &GRPC{}, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
+}
+
+// A check of thousands of endpoints every other second would fill the table of ports with TIME_WAITs. None is left by
+// who ends the connection with a reset.
 func TestCheckLeavesNoTimeWait(t *testing.T) {
 	saw := make(chan error, 1)
-	ln := serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
-		_, err := c.Read(make([]byte, 1))
-		saw <- err
-	})
-	cfg := often(nil)
-	must(t, cfg.check(t.Context(), ln.Addr().String()))
-	if err := receive(t, "the connection ends", saw); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the endpoint saw %v, want a reset", err)
-	}
-}
-
-// silent is an address whose backlog is full: connecting to it is answered by nothing at all.
-func silent(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	must(t, err)
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	must(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	must(t, unix.Listen(fd, 0))
-	sa, err := unix.Getsockname(fd)
-	must(t, err)
-	for range 4 {
-		c, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
-		must(t, err)
-		t.Cleanup(func() { _ = unix.Close(c) })
-		_ = unix.Connect(c, sa)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
-}
-
-func TestTimeout(t *testing.T) {
-	hang := func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
-	drip := func(c net.Conn) {
-		// Each byte is in time; the whole is not.
-		for _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "); err == nil; _, err = c.Write([]byte("x")) {
-			<-time.After(time.Millisecond)
-		}
-	}
-	for _, c := range []struct {
-		name, address string
-		http          *HTTP
-	}{
-		{"takes no connection", silent(t), nil},
-		{"takes no connection to ask", silent(t), &HTTP{Path: "/"}},
-		{"does not answer", serve(t, "tcp", "127.0.0.1:0", hang).Addr().String(), &HTTP{Path: "/"}},
-		{"answers for ever", serve(t, "tcp", "127.0.0.1:0", drip).Addr().String(), &HTTP{Path: "/"}},
-	} {
-		cfg := Config{HTTP: c.http, Timeout: 30 * time.Millisecond}
-		done := make(chan error, 1)
-		go func() { done <- cfg.check(context.Background(), c.address) }()
-		select {
-		case err := <-done:
-			if ne := net.Error(nil); !errors.Is(err, fasthttp.ErrTimeout) && (!errors.As(err, &ne) || !ne.Timeout()) {
-				t.Errorf("%s: %v, want a timeout", c.name, err)
+	f := func(name string, kind any, answer string) {
+		t.Helper()
+		// All of the answer is read: what is left unread at the close would be a reset's cause by itself.
+		ln := serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+			if answer != "" {
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = io.WriteString(c, answer)
 			}
-		case <-time.After(patience):
-			t.Errorf("%s: the check does not end", c.name)
+			_, err := c.Read(make([]byte, 1))
+			saw <- err
+		})
+		must(t, check(t, asking(kind), ln.Addr().String()))
+		if err := receive(t, "the connection ends", saw); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s: the endpoint saw %v, want a reset", name, err)
+		}
+	}
+	f("tcp", nil, "")
+	f("http", &HTTP{Path: "/"}, "HTTP/1.1 200 OK\r\n\r\n")
+	f("expect", &Expect{Send: "PING", Receive: "PONG"}, "PONG")
+
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	healthService(t, overheard{ln, saw})
+	must(t, check(t, asking(&GRPC{}), ln.Addr().String()))
+	if err := receive(t, "the connection ends", saw); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("grpc: the endpoint saw %v, want a reset", err)
+	}
+}
+
+// overheard tells how reading from its connections ends.
+type overheard struct {
+	net.Listener
+	saw chan<- error
+}
+
+func (l overheard) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return overheardConn{c, l.saw}, err
+}
+
+type overheardConn struct {
+	net.Conn
+	saw chan<- error
+}
+
+func (c overheardConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		select {
+		case c.saw <- err:
+		default:
+		}
+	}
+	return n, err
+}
+
+func TestPrefaceComesFirst(t *testing.T) {
+	const preface = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+	for _, o := range openings {
+		got := make(chan string, 1)
+		ln := serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+			b := make([]byte, len(preface)+len(o.begins))
+			n, _ := io.ReadFull(c, b)
+			got <- string(b[:n])
+		})
+		_ = checker(t, asking(o.kind)).check(t.Context(), Target{Address: ln.Addr().String(), Preface: []byte(preface)})
+		if s := receive(t, "the endpoint is spoken to", got); s != preface+o.begins {
+			t.Errorf("%s: began with %q, want %q", o.name, s, preface+o.begins)
 		}
 	}
 }
 
-// A reload waits for the checks of what it replaces: they may not hold it up, however patient they are.
-func TestRunEndsWithItsContext(t *testing.T) {
-	asked := make(chan struct{}, 1)
-	ln := serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
-		if _, err := c.Read(make([]byte, 4096)); err == nil {
-			asked <- struct{}{}
-			_, _ = io.Copy(io.Discard, c)
+func TestWhereIsChecked(t *testing.T) {
+	f := func(endpoint string, port int, want ...string) {
+		t.Helper()
+		network, address, authority := Target{Address: endpoint}.where(port)
+		if got := fmt.Sprint(network, " ", address, " ", authority); got != strings.Join(want, " ") {
+			t.Errorf("%s, port %d: %s, want %s", endpoint, port, got, strings.Join(want, " "))
 		}
-	})
-	cfg := Config{HTTP: &HTTP{Path: "/"}, Interval: time.Millisecond, Timeout: time.Hour, Rise: 1, Fall: 1}
-	changes, stop := watch(t, cfg, ln.Addr().String(), true)
-	receive(t, "the endpoint is asked", asked)
-	stop()
-	if len(changes) != 0 {
-		t.Errorf("the check that was cut short is reported: %+v", <-changes)
 	}
-	// And between two checks.
-	cfg.Interval = time.Hour
-	_, stop = watch(t, cfg, ln.Addr().String(), true)
-	stop()
+	f("192.0.2.1:80", 0, "tcp", "192.0.2.1:80", "192.0.2.1:80")
+	f("192.0.2.1:80", 8080, "tcp", "192.0.2.1:8080", "192.0.2.1:8080")
+	f("app.test:80", 8080, "tcp", "app.test:8080", "app.test:8080")
+	f("[2001:db8::1]:80", 0, "tcp", "[2001:db8::1]:80", "[2001:db8::1]:80")
+	f("[2001:db8::1]:80", 8080, "tcp", "[2001:db8::1]:8080", "[2001:db8::1]:8080")
+	f("[fe80::1%eth0]:80", 0, "tcp", "[fe80::1%eth0]:80", "[fe80::1]:80")
+	f("unix:/run/app", 8080, "unix", "/run/app", "localhost")
+	f("unix:@app", 0, "unix", "@app", "localhost")
+}
+
+func TestAnotherPort(t *testing.T) {
+	a := newApp(t, 200)
+	var port int
+	_, err := fmt.Sscanf(a.address, "127.0.0.1:%d", &port)
+	must(t, err)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	closed.Close()
+	cfg := asking(&HTTP{Path: "/"})
+	if err := check(t, cfg, closed.Addr().String()); !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != "connect: connection refused" {
+		t.Errorf("the endpoint's own: %v", err)
+	}
+	cfg.Port = port
+	must(t, check(t, cfg, closed.Addr().String()))
+}
+
+// Of thousands of checks nothing is left over: no file, no goroutine, no connection, whether they found something or not.
+func TestChecksLeaveNothing(t *testing.T) {
+	files := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(list)
+	}
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	closed.Close()
+	hanging := serve(t, "tcp", "127.0.0.1:0", hang).Addr().String()
+	up := map[string]string{
+		"tcp":      hanging,
+		"http":     newApp(t, 200).address,
+		"expect":   banner(t, "PONG"),
+		"a banner": banner(t, "220"),
+		"grpc":     healthServer(t, nil),
+	}
+	// The servers' own come first.
+	for _, o := range openings {
+		must(t, check(t, asking(o.kind), up[o.name]))
+	}
+	filesBefore, goroutinesBefore := files(), runtime.NumGoroutine()
+	for _, o := range openings {
+		ch := checker(t, asking(o.kind))
+		for range 20 {
+			must(t, ch.check(t.Context(), Target{Address: up[o.name]}))
+			if ch.check(t.Context(), Target{Address: closed.Addr().String()}) == nil {
+				t.Fatal("nobody listens, and it is up")
+			}
+		}
+		cfg := asking(o.kind)
+		cfg.Timeout = time.Millisecond
+		ch = checker(t, cfg)
+		for range 5 {
+			_ = ch.check(t.Context(), Target{Address: hanging})
+		}
+		if n := len(ch.gate); n != 0 {
+			t.Errorf("%s: %d places are still held", o.name, n)
+		}
+	}
+	eventually(t, "what the checks had open is closed", func() bool {
+		return files() <= filesBefore && runtime.NumGoroutine() <= goroutinesBefore
+	})
+}
+
+// A reason is read in a log or on a page: it is one line, not a long one, and says what was seen.
+func TestReasons(t *testing.T) {
+	f := func(err error, want string) {
+		t.Helper()
+		if got := brief(err).Error(); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+	op := func(err error) error {
+		return &net.OpError{Op: "read", Net: "tcp", Addr: &net.TCPAddr{Port: 80}, Err: err}
+	}
+	f(op(os.NewSyscallError("read", syscall.ECONNRESET)), "read: connection reset by peer")
+	f(fmt.Errorf("wrapped: %w", op(os.NewSyscallError("read", syscall.ECONNRESET))), "read: connection reset by peer")
+	f(op(os.ErrDeadlineExceeded), "i/o timeout")
+	f(context.DeadlineExceeded, "i/o timeout")
+	f(io.ErrUnexpectedEOF, "unexpected EOF")
+	f(errors.New("a\r\nb\x00c"), "a  b c")
+	f(errors.New(strings.Repeat("x", 200)), strings.Repeat("x", 200))
+	f(errors.New(strings.Repeat("x", 201)), strings.Repeat("x", 200)+"…")
+	f(errors.New(strings.Repeat("x", 199)+"é"), strings.Repeat("x", 199)+"…")
 }

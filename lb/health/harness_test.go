@@ -47,6 +47,42 @@ func must(t testing.TB, err error) {
 // often is a configuration whose checks follow each other fast, and never time out.
 func often(h *HTTP) Config { return Config{HTTP: h, Interval: time.Millisecond, Timeout: patience} }
 
+// asking is one of which only single checks are made.
+func asking(kind any) Config {
+	cfg := Config{Interval: time.Hour, Timeout: patience}
+	switch k := kind.(type) {
+	case *HTTP:
+		cfg.HTTP = k
+	case *GRPC:
+		cfg.GRPC = k
+	case *Expect:
+		cfg.Expect = k
+	}
+	return cfg
+}
+
+// checker is a valid configuration's.
+func checker(t testing.TB, cfg Config) *Checker {
+	t.Helper()
+	ch, err := New(cfg)
+	must(t, err)
+	return ch
+}
+
+// check is a single check.
+func check(t testing.TB, cfg Config, address string) error {
+	t.Helper()
+	return checker(t, cfg).check(t.Context(), Target{Address: address})
+}
+
+// said is what a check found, "up" or why not.
+func said(err error) string {
+	if err == nil {
+		return "up"
+	}
+	return err.Error()
+}
+
 // change is one call of Run's report.
 type change struct {
 	up  bool
@@ -56,11 +92,12 @@ type change struct {
 // watch runs checks until the end of the test, or of the returned stop.
 func watch(t testing.TB, cfg Config, address string, healthy bool) (changes <-chan change, stop func()) {
 	t.Helper()
+	ch := checker(t, cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	out, done := make(chan change, 100), make(chan struct{})
 	go func() {
 		defer close(done)
-		cfg.Run(ctx, address, healthy, func(up bool, why error) { out <- change{up, why} })
+		ch.Run(ctx, Target{Address: address}, healthy, func(up bool, why error) { out <- change{up, why} })
 	}()
 	stop = func() {
 		cancel()
@@ -147,6 +184,22 @@ func (a *app) listen(t testing.TB, status func(n int64, r *http.Request) int) st
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status(a.asked.Add(1), r))
 	})}
+	var running sync.WaitGroup
+	running.Go(func() { _ = srv.Serve(ln) })
+	t.Cleanup(func() {
+		srv.Close()
+		running.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// h2 is an HTTP/2 server, in clear.
+func h2(t testing.TB, f http.HandlerFunc) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	srv := &http.Server{Handler: f, Protocols: new(http.Protocols), MaxHeaderBytes: 1 << 20}
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	var running sync.WaitGroup
 	running.Go(func() { _ = srv.Serve(ln) })
 	t.Cleanup(func() {

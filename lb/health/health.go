@@ -1,75 +1,143 @@
-// Package health checks endpoints actively: it connects to them, or asks them over HTTP, and says when they come up
-// or go down. It runs in goroutines, off the loops, and knows nothing of clusters.
+// Package health checks endpoints actively: it connects to them, asks them over HTTP or gRPC, or exchanges bytes with
+// them, and says when they come up or go down. It runs in goroutines, off the loops, and knows nothing of clusters.
 package health
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"strings"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
-// Config describes the checks: a connection, or with http a GET that must be answered with 2xx or 3xx.
+// Config describes the checks of a cluster's endpoints. They are of one kind: http, grpc or expect, or if none of these
+// is given a TCP connection that needs only be accepted.
 type Config struct {
-	HTTP *HTTP `yaml:"http"`
-	// Interval between two checks of an endpoint; 0: 2 s.
+	HTTP   *HTTP   `yaml:"http"`
+	GRPC   *GRPC   `yaml:"grpc"`
+	Expect *Expect `yaml:"expect"`
+	// Port of the endpoint's host that is checked; 0: the endpoint's own. An endpoint on a unix socket has none, and is
+	// checked where it is.
+	Port int `yaml:"port"`
+	// Interval between two checks of an endpoint; 0: 2 s. Each time it is up to a tenth longer or shorter, so that the
+	// checks of many endpoints, and of many nodes, do not march in step.
 	Interval time.Duration `yaml:"interval"`
-	// Timeout of one check; 0: 1 s.
+	// IntervalDown is the interval while an endpoint is down, for finding sooner, or asking less often, that it is
+	// back; 0: Interval.
+	IntervalDown time.Duration `yaml:"interval_down"`
+	// Timeout of one check, from the look-up of the endpoint's name to the answer's last byte; 0: 1 s.
 	Timeout time.Duration `yaml:"timeout"`
 	// Rise and Fall are how many checks in a row must agree to bring an endpoint up (0: 2) or down (0: 3).
 	Rise int `yaml:"rise"`
 	Fall int `yaml:"fall"`
-}
-
-// HTTP is what to GET.
-type HTTP struct {
-	Path string `yaml:"path,required"`
-	// Host is sent as Host; empty: the endpoint's address.
-	Host string `yaml:"host"`
+	// MaxInFlight bounds the cluster's checks at any one time; 0: 64, which is soon through with 2,000 endpoints that
+	// answer within milliseconds, and still checks 64 a second of endpoints that never answer. What has to wait for its
+	// turn is checked late, and nothing else comes of it.
+	MaxInFlight int `yaml:"max_in_flight"`
 }
 
 // Validate reports what is wrong with c, by the path of the key.
-func (c *Config) Validate(report func(path, message string)) {
-	if h := c.HTTP; h != nil {
-		if h.Path != "" && (h.Path[0] != '/' || strings.ContainsFunc(h.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f })) {
-			report("http.path", fmt.Sprintf("%q is not a path", h.Path))
+func (c *Config) Validate(report func(path, message string)) { c.build(report) }
+
+// build makes a Checker of c. It is of use only if nothing was reported.
+func (c *Config) build(report func(path, message string)) *Checker {
+	ch := &Checker{
+		port:     c.Port,
+		interval: or(c.Interval, 2*time.Second),
+		timeout:  or(c.Timeout, time.Second),
+		rise:     or(c.Rise, 2),
+		fall:     or(c.Fall, 3),
+	}
+	ch.intervalDown = or(c.IntervalDown, ch.interval)
+	under := func(key string) func(path, message string) {
+		return func(path, message string) { report(key+"."+path, message) }
+	}
+	first := ""
+	kind := func(key string, given bool) bool {
+		if given && first != "" {
+			report(key, "is one kind of check too many: there is "+first)
 		}
-		if strings.ContainsFunc(h.Host, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-			report("http.host", fmt.Sprintf("%q is not a host", h.Host))
+		if given && first == "" {
+			first = key
 		}
+		return given
+	}
+	if kind("http", c.HTTP != nil) {
+		ch.ask = c.HTTP.build(under("http"))
+	}
+	if kind("grpc", c.GRPC != nil) {
+		ch.ask = c.GRPC.build(under("grpc"))
+	}
+	if kind("expect", c.Expect != nil) {
+		ch.ask = c.Expect.build(under("expect"))
+	}
+	if c.Port < 0 || c.Port > 65535 {
+		report("port", fmt.Sprintf("port %d: 1 to 65535, or 0 for the endpoint's own", c.Port))
 	}
 	for _, d := range []struct {
 		key string
 		bad bool
-	}{{"interval", c.Interval < 0}, {"timeout", c.Timeout < 0}, {"rise", c.Rise < 0}, {"fall", c.Fall < 0}} {
+	}{
+		{"interval", c.Interval < 0}, {"interval_down", c.IntervalDown < 0}, {"timeout", c.Timeout < 0},
+		{"rise", c.Rise < 0}, {"fall", c.Fall < 0}, {"max_in_flight", c.MaxInFlight < 0},
+	} {
 		if d.bad {
 			report(d.key, "must not be negative")
 		}
 	}
+	ch.gate = make(gate, max(1, or(c.MaxInFlight, 64)))
+	return ch
 }
 
-// Run checks the endpoint named address until ctx ends, and calls report each time that it changes, with why. healthy
-// is what it is believed to be at the start.
-func (c *Config) Run(ctx context.Context, address string, healthy bool, report func(up bool, why error)) {
-	interval := or(c.Interval, 2*time.Second)
-	rise, fall := or(c.Rise, 2), or(c.Fall, 3)
+// Checker checks the endpoints of one cluster. Safe for concurrent use.
+type Checker struct {
+	ask                    probe // nil: to be connected is enough
+	port                   int
+	interval, intervalDown time.Duration
+	timeout                time.Duration
+	rise, fall             int
+	gate                   gate
+}
+
+// Target is an endpoint to check.
+type Target struct {
+	// Address is host:port, [v6]:port or unix:/path.
+	Address string
+	// Preface is sent first on every connection, for endpoints that want to hear something before anything else: a
+	// PROXY protocol header.
+	Preface []byte
+}
+
+// New builds the Checker of a configuration.
+func New(cfg Config) (*Checker, error) {
+	var errs []error
+	ch := cfg.build(func(path, message string) { errs = append(errs, fmt.Errorf("%s: %s", path, message)) })
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return ch, nil
+}
+
+// Run checks t until ctx ends, and calls report each time that it changes, with why it went down, or nil. healthy is
+// what it is believed to be at the start.
+func (ch *Checker) Run(ctx context.Context, t Target, healthy bool, report func(up bool, why error)) {
+	interval := func() time.Duration {
+		if healthy {
+			return ch.interval
+		}
+		return ch.intervalDown
+	}
 	// Checks of many endpoints are spread over the interval, from the first one on.
-	wait := rand.N(interval/4 + 1)
-	for against := 0; ; wait = interval - interval/10 + rand.N(interval/5+1) {
-		t := time.NewTimer(wait)
+	wait := rand.N(interval()/4 + 1)
+	for against := 0; ; wait = jitter(interval()) {
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			t.Stop()
+			timer.Stop()
 			return
-		case <-t.C:
+		case <-timer.C:
 		}
-		err := c.check(ctx, address)
+		err := ch.check(ctx, t)
 		if ctx.Err() != nil {
 			return
 		}
@@ -78,12 +146,41 @@ func (c *Config) Run(ctx context.Context, address string, healthy bool, report f
 			continue
 		}
 		against++
-		if healthy && against >= fall || !healthy && against >= rise {
+		if healthy && against >= ch.fall || !healthy && against >= ch.rise {
 			healthy, against = !healthy, 0
 			report(healthy, err)
 		}
 	}
 }
+
+// jitter is d, or up to a tenth more or less.
+func jitter(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5+1) }
+
+// check is one check of t. Its time begins when it has a place among those in flight.
+func (ch *Checker) check(ctx context.Context, t Target) error {
+	if err := ch.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer ch.gate.leave()
+	ctx, cancel := context.WithTimeout(ctx, ch.timeout)
+	defer cancel()
+	return t.probe(ctx, ch.port, ch.ask)
+}
+
+// gate holds one token for each check in flight.
+type gate chan struct{}
+
+// enter waits for a place, as long as ctx goes on.
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g gate) leave() { <-g }
 
 func or[T comparable](v, def T) T {
 	var zero T
@@ -91,48 +188,4 @@ func or[T comparable](v, def T) T {
 		return def
 	}
 	return v
-}
-
-// maxHead bounds a response's head. It is twice what the gateway takes, and the reader must hold it whole.
-const maxHead = 64 << 10
-
-// check is one check of an endpoint.
-func (c *Config) check(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, or(c.Timeout, time.Second))
-	defer cancel()
-	network, at := "tcp", address
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, at = "unix", path
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, at)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	// A check leaves nothing behind: RST instead of a TIME_WAIT.
-	if t, ok := conn.(*net.TCPConn); ok {
-		_ = t.SetLinger(0)
-	}
-	if c.HTTP == nil {
-		return nil
-	}
-	// The end of ctx, be it the timeout or Run's own, ends what conn waits for.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	host := or(c.HTTP.Host, address)
-	if network == "unix" && c.HTTP.Host == "" {
-		host = "localhost"
-	}
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: sluice-health\r\nConnection: close\r\n\r\n", c.HTTP.Path, host); err != nil {
-		return err
-	}
-	var h fasthttp.ResponseHeader
-	if err := h.Read(bufio.NewReaderSize(io.LimitReader(conn, maxHead), maxHead)); err != nil {
-		return fmt.Errorf("read response: %w", err)
-	}
-	if s := h.StatusCode(); s < 200 || s > 399 {
-		return fmt.Errorf("answered %d", s)
-	}
-	return nil
 }
