@@ -3,7 +3,7 @@
 GO ?= go
 REVISION = $(shell git describe --always --dirty=+ --abbrev=12 2>/dev/null)
 # What is needed beside Go, as command:package of Debian. The race detector is linked by gcc.
-TEST_NEEDS = gcc:gcc curl:curl
+TEST_NEEDS = gcc:gcc curl:curl ip:iproute2 dnsmasq:dnsmasq-base
 # The peers of the benchmark, and the load generators that its own is compared with.
 BENCH_NEEDS = haproxy:haproxy nginx:nginx nginx:libnginx-mod-stream wrk:wrk h2load:nghttp2-client
 

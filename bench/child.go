@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,19 +41,28 @@ func (l *lockedBuffer) lastLine() string {
 	return lines[len(lines)-1]
 }
 
-// spawn starts a process, which ends with this one at the latest, and waits until it listens on the addresses.
+// spawn starts a process, which ends with this one at the latest, and waits until it listens on the addresses, of TCP
+// or, with udp before them, of UDP.
 func spawn(ctx context.Context, addresses []string, name string, args ...string) (*child, error) {
 	c := &child{cmd: exec.Command(name, args...), done: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = &c.said, &c.said
 	// A group of its own: Ctrl-C on the terminal is the suite's to handle.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := c.cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		// The process ends with the thread that starts it, to be exact: this one, which stays for so long.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = c.cmd.Wait()
+			close(c.done)
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, err
 	}
-	go func() {
-		_ = c.cmd.Wait()
-		close(c.done)
-	}()
 	for _, a := range addresses {
 		if err := c.listens(ctx, a); err != nil {
 			c.stop()
@@ -62,6 +72,9 @@ func spawn(ctx context.Context, addresses []string, name string, args ...string)
 	return c, nil
 }
 
+// udp marks an address of UDP among those of TCP.
+const udp = "udp "
+
 // startTime is how long a process may take until it listens.
 const startTime = 10 * time.Second
 
@@ -69,8 +82,11 @@ func (c *child) listens(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, fmt.Errorf("does not listen on %s in %v: %s", address, startTime, c.said.lastLine()))
 	defer cancel()
 	for {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
+		if at, ok := strings.CutPrefix(address, udp); ok {
+			if pids, _ := listenersOf(UDP, at); len(pids) > 0 {
+				return nil
+			}
+		} else if conn, err := net.DialTimeout("tcp", address, time.Second); err == nil {
 			conn.Close()
 			return nil
 		}
@@ -95,14 +111,24 @@ func (c *child) stop() {
 	<-c.done
 }
 
-// freePort is an address on the loopback that nobody listens on now.
+// freePort is an address on the loopback that nobody listens on now, over TCP or UDP.
 func freePort() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		p, err := net.ListenPacket("udp", ln.Addr().String())
+		ln.Close()
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		p.Close()
+		return ln.Addr().String(), nil
 	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 // freePorts are n of them, all different.

@@ -20,6 +20,9 @@ type floorLoop struct {
 	buf           []byte
 	done          chan struct{}
 	stop          int
+	udp           int
+	flows         map[unix.RawSockaddrInet4]int
+	clients       map[int]unix.RawSockaddrInet4 // of the flows' sockets
 }
 
 // StartFloor relays what comes to address to another address on this host, with so many threads.
@@ -34,7 +37,8 @@ func StartFloor(address, to string, loops int) (*Floor, error) {
 	}
 	f := &Floor{}
 	for range loops {
-		l := &floorLoop{to: dest, peer: map[int]int{}, buf: make([]byte, 256<<10), done: make(chan struct{})}
+		l := &floorLoop{to: dest, peer: map[int]int{}, buf: make([]byte, 256<<10), done: make(chan struct{}),
+			flows: map[unix.RawSockaddrInet4]int{}, clients: map[int]unix.RawSockaddrInet4{}}
 		if err := l.open(at); err != nil {
 			return nil, fmt.Errorf("floor on %s: %w", address, err)
 		}
@@ -52,7 +56,10 @@ func (f *Floor) Stop() {
 		for fd := range l.peer {
 			unix.Close(fd)
 		}
-		for _, fd := range []int{l.listen, l.epoll, l.stop} {
+		for fd := range l.clients {
+			unix.Close(fd)
+		}
+		for _, fd := range []int{l.listen, l.udp, l.epoll, l.stop} {
 			unix.Close(fd)
 		}
 	}
@@ -90,7 +97,7 @@ func (l *floorLoop) open(at unix.Sockaddr) error {
 	}
 	l.watch(l.listen, unix.EPOLLIN)
 	l.watch(l.stop, unix.EPOLLIN)
-	return nil
+	return l.openUDP(at)
 }
 
 func (l *floorLoop) watch(fd int, events uint32) {
@@ -113,7 +120,12 @@ func (l *floorLoop) run() {
 				l.accept()
 			case l.stop:
 				return
+			case l.udp:
+				l.fromClients()
 			default:
+				if l.toClient(fd) {
+					continue
+				}
 				l.relay(fd, ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0)
 			}
 		}

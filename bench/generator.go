@@ -65,6 +65,15 @@ func NewGenerator(ctx context.Context, aim Aim) (*Generator, error) {
 		}
 		c.Close()
 		g.parts = append(g.parts, newCallers(g))
+	case Datagrams:
+		for i := range aim.Loops {
+			d, err := newDatagrams(ctx, g, aim.Conns*(i+1)/aim.Loops-aim.Conns*i/aim.Loops)
+			if err != nil {
+				g.Close()
+				return nil, err
+			}
+			g.parts = append(g.parts, d)
+		}
 	default:
 		for i := range aim.Loops {
 			conns := aim.Conns*(i+1)/aim.Loops - aim.Conns*i/aim.Loops

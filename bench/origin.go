@@ -17,17 +17,22 @@ const answerPath = "/bytes/"
 const maxAnswer = 64 << 20
 
 // Origin answers whatever the scenarios ask, on one port: HTTP/1.1 requests for answerPath + N with N bytes, whatever
-// body they have, and bytes that do not begin as HTTP does with themselves. It stands on gnet.
+// body they have, bytes that do not begin as HTTP does with themselves, and datagrams too. Over TCP it stands on gnet.
 type Origin struct {
 	gnet.BuiltinEventEngine
-	engine  gnet.Engine
-	started chan struct{}
-	ended   chan error
+	engine    gnet.Engine
+	datagrams *datagramOrigin
+	started   chan struct{}
+	ended     chan error
 }
 
 // StartOrigin serves on address, with so many event loops.
 func StartOrigin(address string, loops int) (*Origin, error) {
-	o := &Origin{started: make(chan struct{}), ended: make(chan error, 1)}
+	datagrams, err := startDatagramOrigin(address, loops)
+	if err != nil {
+		return nil, fmt.Errorf("origin on %s: %w", address, err)
+	}
+	o := &Origin{datagrams: datagrams, started: make(chan struct{}), ended: make(chan error, 1)}
 	go func() {
 		o.ended <- gnet.Run(o, "tcp://"+address, gnet.WithNumEventLoop(loops), gnet.WithReusePort(loops > 1),
 			gnet.WithLockOSThread(true), gnet.WithLogger(silent{}))
@@ -36,6 +41,7 @@ func StartOrigin(address string, loops int) (*Origin, error) {
 	case <-o.started:
 		return o, nil
 	case err := <-o.ended:
+		datagrams.end()
 		return nil, fmt.Errorf("origin on %s: %w", address, err)
 	}
 }
@@ -46,6 +52,7 @@ func (o *Origin) Stop() {
 	defer cancel()
 	_ = o.engine.Stop(ctx)
 	<-o.ended
+	o.datagrams.end()
 }
 
 // OnBoot implements gnet.EventHandler.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,25 +59,36 @@ func (r *Rig) Close() {
 
 // Sluice starts a sluice binary under a name.
 func (r *Rig) Sluice(ctx context.Context, name, binary string, cores int) error {
-	at, err := freePorts(3)
+	at, err := freePorts(4)
 	if err != nil {
 		return err
 	}
+	t := Target{Name: name, HTTP: at[0], TCP: at[1], UDP: at[2], Admin: at[3], No: "this build has no udp listeners"}
 	file := filepath.Join(r.dir, name+".yaml")
-	if err := writeFile(file, fmt.Sprintf(`listeners:
+	write := func(listener string) error {
+		return writeFile(file, fmt.Sprintf(`listeners:
   - {name: http, address: "%s", protocol: http, routes: all}
   - {name: tcp, address: "%s", protocol: tcp, cluster: origin}
-routes:
+%sroutes:
   all:
     - {match: {path_prefix: /}, cluster: origin}
 clusters:
   - {name: origin, endpoints: [{address: "%s"}]}
 admin: {address: "%s"}
 engine: {loops: %d}
-`, at[0], at[1], r.Origin, at[2], cores)); err != nil {
+`, at[0], at[1], listener, r.Origin, t.Admin, cores))
+	}
+	if err := write(fmt.Sprintf("  - {name: udp, address: \"%s\", protocol: udp, cluster: origin, session_timeout: 10s}\n", t.UDP)); err != nil {
 		return err
 	}
-	return r.start(ctx, Target{Name: name, HTTP: at[0], TCP: at[1], Admin: at[2]}, version(binary, "version"), binary, "run", "-c", file)
+	if exec.CommandContext(ctx, binary, "check", "-c", file).Run() != nil {
+		// An older revision.
+		t.UDP = ""
+		if err := write(""); err != nil {
+			return err
+		}
+	}
+	return r.start(ctx, t, version(binary, "version"), binary, "run", "-c", file)
 }
 
 // HAProxy starts HAProxy with as much to do as sluice has: X-Forwarded-For, kept connections, splicing.
@@ -114,7 +126,7 @@ listen tcp
 `, cores, at[0], r.Origin, at[1], r.Origin)); err != nil {
 		return err
 	}
-	return r.start(ctx, Target{Name: "haproxy", HTTP: at[0], TCP: at[1]}, version(binary, "-v"), binary, "-f", file)
+	return r.start(ctx, Target{Name: "haproxy", HTTP: at[0], TCP: at[1], No: "HAProxy relays no datagrams"}, version(binary, "-v"), binary, "-f", file)
 }
 
 // streamModules are where nginx's stream module may be; empty is for one that has it built in.
@@ -135,9 +147,15 @@ func (r *Rig) Nginx(ctx context.Context, cores int) error {
 	load, stream := "", ""
 	for _, m := range streamModules {
 		if _, err := os.Stat(m); err == nil {
-			t.TCP = at[1]
+			t.TCP, t.UDP = at[1], at[1]
 			load = "load_module " + m + ";\n"
-			stream = fmt.Sprintf("stream { upstream origin { server %s; } server { listen %s reuseport backlog=8192; proxy_pass origin; } }\n", r.Origin, at[1])
+			// Each measurement has flows of its own: both forget those of the ones before after 10 s.
+			stream = fmt.Sprintf(`stream {
+  upstream origin { server %s; }
+  server { listen %s reuseport backlog=8192; proxy_pass origin; }
+  server { listen %s udp reuseport; proxy_pass origin; proxy_timeout 10s; }
+}
+`, r.Origin, t.TCP, t.UDP)
 			break
 		}
 	}
@@ -167,12 +185,12 @@ func (r *Rig) Floor(ctx context.Context, cores int) error {
 	if err != nil {
 		return err
 	}
-	return r.start(ctx, Target{Name: "floor", HTTP: at, TCP: at}, "", r.self,
+	return r.start(ctx, Target{Name: "floor", HTTP: at, TCP: at, UDP: at}, "", r.self,
 		"bench", "floor", "--listen", at, "--to", r.Origin, "--loops", fmt.Sprint(cores))
 }
 
 func (r *Rig) start(ctx context.Context, t Target, version, binary string, args ...string) error {
-	addresses := slices.DeleteFunc([]string{t.HTTP, t.TCP}, func(a string) bool { return a == "" })
+	addresses := slices.DeleteFunc([]string{t.HTTP, t.TCP, udp + t.UDP}, func(a string) bool { return a == "" || a == udp })
 	var running *child
 	t.restart = func(ctx context.Context, t *Target) error {
 		if running != nil {

@@ -93,18 +93,24 @@ func memory(pids []int) (rss, peak uint64) {
 }
 
 // listeners are the processes that listen on a TCP address of this host: a proxy's master and its workers.
-func listeners(address string) ([]int, error) {
+func listeners(address string) ([]int, error) { return listenersOf(TCP, address) }
+
+// listenersOf are those on an address of TCP or UDP.
+func listenersOf(p Protocol, address string) ([]int, error) {
 	ap, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	inodes := map[string]bool{}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		b, _ := os.ReadFile(table)
+	listen := "0A"
+	if p == UDP {
+		listen = "07" // TCP_CLOSE, which is what unconnected sockets of UDP are in
+	}
+	for _, v := range []string{"", "6"} {
+		b, _ := os.ReadFile("/proc/net/" + string(p) + v)
 		for line := range strings.Lines(string(b)) {
 			// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode (proc_net_tcp in the kernel's documents)
 			f := strings.Fields(line)
-			const listen = "0A"
 			if len(f) > 9 && f[3] == listen && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", ap.Port)) {
 				inodes["socket:["+f[9]+"]"] = true
 			}

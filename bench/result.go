@@ -38,6 +38,7 @@ type Sample struct {
 	Seconds  float64 `json:"seconds,omitempty"`
 	Requests uint64  `json:"requests,omitempty"`
 	Bytes    uint64  `json:"bytes,omitempty"` // received
+	Lost     uint64  `json:"lost,omitempty"`  // datagrams that were not answered
 	// Throughput is in requests per second.
 	Throughput float64  `json:"throughput,omitempty"`
 	Latency    *Latency `json:"latency,omitempty"`

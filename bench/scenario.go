@@ -13,6 +13,7 @@ type Protocol string
 const (
 	HTTP Protocol = "http"
 	TCP  Protocol = "tcp" // L4: bytes are relayed, whatever they mean
+	UDP  Protocol = "udp" // L4: datagrams are
 )
 
 // Load is what the generator does with its connections.
@@ -25,6 +26,7 @@ const (
 	PingPong              // 64 bytes there, 64 bytes back, on each connection
 	PerConnPP             // a connection for each ping and pong
 	Idle                  // open connections that do nothing: their memory is what is measured
+	Datagrams             // 64 bytes there and back; a connection is a source address
 )
 
 // Scenario is one kind of load.
@@ -36,6 +38,7 @@ type Scenario struct {
 	Answer   int // bytes of the body that the origin answers
 	Upload   int // bytes of the body that is sent
 	Conns    int // connections, unless the caller says otherwise
+	Burst    int // datagrams that a flow sends one after the other before it waits for their answers
 	// Missing says why no target can do it yet; empty if it can be run.
 	Missing string
 }
@@ -59,11 +62,12 @@ var Scenarios = []Scenario{
 	{Name: "https-keepalive", About: "http-keepalive over TLS", Protocol: HTTP, Missing: "it needs https listeners"},
 	{Name: "https-close", About: "http-close over TLS, full handshakes", Protocol: HTTP, Missing: "it needs https listeners"},
 	{Name: "h2-keepalive", About: "http-keepalive over HTTP/2", Protocol: HTTP, Missing: "it needs HTTP/2"},
-	{Name: "udp-pps", About: "64-byte datagrams through an L4 relay", Protocol: TCP, Missing: "it needs udp listeners"},
+	{Name: "udp-pps", About: "64-byte datagrams of 1,000 flows through an L4 relay, four at a time of a flow", Protocol: UDP, Load: Datagrams, Conns: 1000, Burst: datagramBurst},
+	{Name: "udp-single", About: "the same, one at a time of a flow", Protocol: UDP, Load: Datagrams, Conns: 1000, Burst: 1},
 }
 
 // Main are the scenarios that a comparison with peers runs if none are named.
-var Main = []string{"http-keepalive", "http-1m", "http-close", "tcp-pingpong", "tcp-bulk", "tcp-close"}
+var Main = []string{"http-keepalive", "http-1m", "http-close", "tcp-pingpong", "tcp-bulk", "tcp-close", "udp-pps"}
 
 // Find names scenarios: none or "all" are all. An unknown name is an error that tells the nearest ones.
 func Find(names []string) ([]Scenario, error) {

@@ -15,19 +15,22 @@ import (
 // Target is a proxy, as seen from outside.
 type Target struct {
 	Name string
-	// HTTP and TCP are the addresses of its listeners for scenarios of that protocol; empty: it has none, for the reason
-	// that No tells.
-	HTTP, TCP string
-	No        string
-	PIDs      []int  // its processes; none: its CPU time and memory are not known
-	Admin     string // of a sluice: host:port of its metrics
+	// HTTP, TCP and UDP are the addresses of its listeners for scenarios of that protocol; empty: it has none, for the
+	// reason that No tells.
+	HTTP, TCP, UDP string
+	No             string
+	PIDs           []int  // its processes; none: its CPU time and memory are not known
+	Admin          string // of a sluice: host:port of its metrics
 	// restart begins its processes anew, if they are ours: memory that was once used shows in all later figures.
 	restart func(ctx context.Context, t *Target) error
 }
 
 func (t *Target) address(p Protocol) string {
-	if p == HTTP {
+	switch p {
+	case HTTP:
 		return t.HTTP
+	case UDP:
+		return t.UDP
 	}
 	return t.TCP
 }
@@ -241,7 +244,7 @@ func (s *Suite) measure(ctx context.Context, sc Scenario, t *Target, rate, done,
 	if err == nil {
 		err = gone
 	}
-	out.Seconds, out.Errors = elapsed.Seconds(), sum.failures()
+	out.Seconds, out.Errors, out.Lost = elapsed.Seconds(), sum.failures(), sum.lost
 	if sc.Load == Idle {
 		after, peak := memory(t.PIDs)
 		out.RSS, out.RSSPeak = after, peak
@@ -301,12 +304,18 @@ func (s *Suite) fresh(ctx context.Context, sc Scenario, t *Target) error {
 	return err
 }
 
+// maxLost is the share of datagrams that may be lost without a word: the closed loop's window fits all buffers.
+const maxLost = 0.001
+
 // judge marks a throughput that is not the target's own.
 func (s *Suite) judge(sc Scenario, out *Sample) {
 	if out.Throughput == 0 {
 		return
 	}
 	cores := float64(max(s.Cores, 1))
+	if share := float64(out.Lost) / float64(out.Requests+out.Lost); share > maxLost {
+		out.Warnings = append(out.Warnings, fmt.Sprintf("%.2f %% of the datagrams were not answered", share*100))
+	}
 	switch {
 	case out.GeneratorBusy >= 0.95*float64(max(s.Loops, 1)) && out.TargetBusy < 0.9*cores && sc.Load != PerConn && sc.Load != PerConnPP:
 		out.Warnings = append(out.Warnings, fmt.Sprintf("the generator was the bottleneck (busy %.0f %%, the target %.0f %%): the throughput is not the target's",

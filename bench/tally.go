@@ -26,6 +26,7 @@ type tally struct {
 	mu       sync.Mutex
 	requests uint64
 	bytes    uint64
+	lost     uint64 // datagrams that were not answered: no error, they may be
 	errors   map[string]uint64
 	latency  *hdrhistogram.Histogram
 	slip     *hdrhistogram.Histogram // how late requests were sent through the generator's own fault
@@ -38,7 +39,7 @@ func newTally() *tally {
 func (t *tally) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.requests, t.bytes = 0, 0
+	t.requests, t.bytes, t.lost = 0, 0, 0
 	clear(t.errors)
 	t.latency.Reset()
 	t.slip.Reset()
@@ -65,12 +66,19 @@ func (t *tally) failed(kind string) {
 	t.mu.Unlock()
 }
 
+func (t *tally) lose(n int) {
+	t.mu.Lock()
+	t.lost += uint64(n)
+	t.mu.Unlock()
+}
+
 // into adds t to sum, which is the caller's alone.
 func (t *tally) into(sum *tally) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	sum.requests += t.requests
 	sum.bytes += t.bytes
+	sum.lost += t.lost
 	for k, n := range t.errors {
 		sum.errors[k] += n
 	}

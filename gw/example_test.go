@@ -33,7 +33,7 @@ func Example() {
 		{Match: route.Match{PathPrefix: "/order"}, Cluster: "orders"},
 		{Match: route.Match{PathPrefix: "/admin"}, Filters: []filter.Config{{Respond: &filter.Respond{Status: 403, Body: "no"}}}},
 	}
-	g := gw.New(gw.Config{}, routes, func(string) *lb.Cluster { return cluster }, gw.NewWorkers(e.Loops()),
+	g := gw.New(gw.Config{}, "", routes, func(string) *lb.Cluster { return cluster }, gw.NewWorkers(e.Loops()),
 		&gw.Stats{Loops: make([]gw.Counters, 1)}, func(*gw.Gateway) bool { return false }, slog.Default())
 	ln, _ := e.Listen("127.0.0.1:0", 0, g)
 

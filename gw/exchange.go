@@ -10,6 +10,7 @@ import (
 	"sluice/engine"
 	"sluice/gw/h1"
 	"sluice/lb"
+	"sluice/lb/proxyproto"
 )
 
 const (
@@ -45,8 +46,11 @@ type exchange struct {
 	ep    *lb.Endpoint
 	tried []*lb.Endpoint
 	hash  uint64
-	fresh bool  // no warm connection any more: one has failed
-	lost  error // writing failed; what the upstream had said before is still read
+	until time.Duration // no dial is begun after this, on the loop's clock
+	wait  *lb.Waiter    // while every endpoint has as much as it may
+	asked time.Duration // when the endpoint was, on the exact clock, if somebody wants to know
+	fresh bool          // no warm connection any more: one has failed
+	lost  error         // writing failed; what the upstream had said before is still read
 
 	// The response. partial and toClient are pooled: a head that is not whole, and what the client has not taken.
 	partial  []byte
@@ -121,10 +125,8 @@ func (x *exchange) begin(rest []byte) {
 	if !x.send(data) {
 		return
 	}
-	x.hash = lb.HashAddr(x.d.conn.Peer(), false)
-	if x.connect() {
-		x.run()
-	}
+	x.hash = x.target.cluster.Hash(lb.ClientOf(x.d.conn), x.d.conn.Peer(), nil)
+	x.search()
 }
 
 // idempotent methods may be sent again if it is not known whether they arrived (RFC 9110, section 9.2.2).
@@ -136,23 +138,46 @@ func idempotent(method []byte) bool {
 	return false
 }
 
-// connect gives the exchange a connection: the one used last of those kept warm, or a new one. false: it has ended.
-func (x *exchange) connect() bool {
+// search finds the exchange a connection, with all the time that it may take before it, and goes on.
+func (x *exchange) search() {
+	x.until = x.w.loop.Now() + maxTries*x.target.cluster.Config().ConnectTimeout
+	if x.connect(nil) {
+		x.run()
+	}
+}
+
+// connect gives the exchange a connection: the one used last of those kept warm, or a new one. why is what the last
+// dial failed of. false: it has ended.
+func (x *exchange) connect(why error) bool {
 	l, cl := x.w.loop, x.target.cluster
-	cfg := cl.Config()
-	var why error
-	for len(x.tried) == 0 || l.Now() < x.began+maxTries*cfg.ConnectTimeout {
-		ep := cl.Pick(l, x.hash, x.tried)
-		if ep == nil {
+	for len(x.tried) == 0 || l.Now() < x.until {
+		ep, err := cl.Take(l, x.hash, x.tried)
+		if err == lb.ErrFull && x.queue() {
+			// Somebody may have left before the exchange stood in the queue for others to see.
+			if ep, err = cl.Take(l, x.hash, x.tried); err != nil {
+				return true
+			}
+		}
+		if err != nil {
+			if why == nil || err == lb.ErrFull {
+				why = err
+			}
 			break
 		}
-		up, err := dialUpstream(l, ep, cfg, !x.fresh)
+		x.unqueue()
+		if len(x.tried) > 0 {
+			x.d.gw.counters(l).Retries.Inc()
+		}
+		if cl.Timed() {
+			x.asked = l.Clock()
+		}
+		up, err := dialUpstream(l, ep, cl, lb.ClientOf(x.d.conn), !x.fresh && x.introduces() == "")
 		if err == nil {
 			x.up, x.ep, up.x = up, ep, x
-			ep.Begin(l)
 			return true
 		}
 		why = err
+		ep.End(l)
 		x.unreachable(ep)
 	}
 	x.noEndpoint(why)
@@ -160,33 +185,73 @@ func (x *exchange) connect() bool {
 }
 
 func (x *exchange) unreachable(ep *lb.Endpoint) {
-	ep.Local(x.w.loop).ConnectErrors.Inc()
+	x.target.cluster.ConnectFailed(x.w.loop, ep)
 	x.tried = append(x.tried, ep)
+}
+
+// queue has the exchange wait for an endpoint that has room; false if it cannot.
+func (x *exchange) queue() bool {
+	again := x.wait != nil
+	if !again {
+		x.wait = &lb.Waiter{Retry: x.search}
+	}
+	if !x.target.cluster.Wait(x.w.loop, x.wait, again) {
+		x.wait = nil
+		return false
+	}
+	if !again {
+		x.d.conn.SetTimeout(x.target.cluster.Config().Queue.Timeout)
+	}
+	return true
+}
+
+// unqueue ends the exchange's wait, if it has waited.
+func (x *exchange) unqueue() {
+	if x.wait != nil {
+		x.target.cluster.Leave(x.w.loop, x.wait)
+		x.wait = nil
+		x.setDeadline()
+	}
 }
 
 // connected tells how the dial went.
 func (x *exchange) connected(err error) {
-	if err == nil {
+	if err == nil && x.introduce() {
 		x.run()
 		return
 	}
 	x.leave()
 	x.unreachable(x.ep)
-	l, cl := x.w.loop, x.target.cluster
-	if ep := cl.Pick(l, x.hash, x.tried); ep == nil || l.Now() >= x.began+maxTries*cl.Config().ConnectTimeout {
-		x.noEndpoint(err)
-		return
-	}
-	x.d.gw.counters(l).Retries.Inc()
-	if x.connect() {
+	if x.connect(err) {
 		x.run()
 	}
 }
 
+// introduces is the version of the PROXY header that the upstream connection begins with; empty: none.
+func (x *exchange) introduces() lb.ProxyVersion {
+	if v := x.d.gw.sendProxy; v != "" {
+		return v
+	}
+	return x.target.cluster.Config().SendProxyProtocol
+}
+
+// introduce tells the endpoint who the client is, if it wants to know: the connection is for this client alone then.
+func (x *exchange) introduce() bool {
+	v := x.introduces()
+	if v == "" {
+		return true
+	}
+	x.up.unsound = true
+	return lb.Introduce(x.up.conn, x.d.conn, v, proxyproto.Header{})
+}
+
 func (x *exchange) noEndpoint(why error) {
-	if errors.Is(why, engine.ErrDialTimeout) {
+	switch {
+	case errors.Is(why, engine.ErrDialTimeout):
 		x.reply(504, "no endpoint answered in time")
-	} else {
+	case why == lb.ErrFull:
+		x.reply(503, "every endpoint is busy")
+	default:
 		x.reply(503, "no endpoint can be reached")
 	}
 }
@@ -383,6 +448,10 @@ func (x *exchange) take(b []byte) bool {
 			}
 		} else {
 			x.headed = true
+			x.target.cluster.Served(x.ep, p.Status)
+			if x.asked > 0 {
+				x.target.cluster.Answered(l, x.ep, l.Clock()-x.asked)
+			}
 			out = x.appendResponse(out)
 		}
 		b = b[size:]
@@ -479,14 +548,16 @@ func (x *exchange) keepAlive() bool {
 
 func (x *exchange) count(status int) { x.d.gw.counters(x.w.loop).Responses[status/100].Inc() }
 
-// leave parts with the upstream connection. It is kept warm if both messages were whole and nothing else came.
+// leave parts with the upstream connection, or with the queue for one. It is kept warm if both messages were whole and
+// nothing else came.
 func (x *exchange) leave() {
+	x.unqueue()
 	up := x.up
 	if up == nil {
 		return
 	}
 	x.up, up.x = nil, nil
-	x.ep.End()
+	x.ep.End(x.w.loop)
 	if x.headed && x.response.Done() && x.body.Done() && x.sent == len(x.request) && x.lost == nil && !up.unsound {
 		up.park(x.target.cluster.Config())
 	} else {

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"sluice/gw/h1"
+	"sluice/lb"
 )
 
 // How an exchange goes on, or ends, when one of its sides fails: the upstream, or the client. Whether the client can be
@@ -13,6 +14,8 @@ import (
 func (x *exchange) downstreamTimeout() {
 	x.d.gw.counters(x.w.loop).Timeouts.Inc()
 	switch {
+	case x.wait != nil:
+		x.noEndpoint(lb.ErrFull)
 	case len(x.toClient) > 0:
 		x.d.conn.Reset() // it does not read; what it has is not whole
 		x.abandon()
@@ -58,9 +61,7 @@ func (x *exchange) upstreamEnded(err error) {
 		x.d.gw.counters(x.w.loop).Retries.Inc()
 		x.leave()
 		x.fresh, x.lost, x.sent = true, nil, 0
-		if x.connect() {
-			x.run()
-		}
+		x.search()
 	default:
 		x.failure()
 		x.reply(502, "upstream closed the connection without a response")
@@ -77,7 +78,7 @@ func (x *exchange) spoiled(message string) {
 	x.reply(502, message)
 }
 
-func (x *exchange) failure() { x.ep.Local(x.w.loop).Failures.Inc() }
+func (x *exchange) failure() { x.target.cluster.Failed(x.w.loop, x.ep) }
 
 // refuse: the client broke the protocol or a limit, within the body.
 func (x *exchange) refuse(status int, message string) {

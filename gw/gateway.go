@@ -21,6 +21,8 @@ type Gateway struct {
 	stats   *Stats
 	log     *slog.Logger
 	stale   func(*Gateway) bool
+	// sendProxy begins upstream connections with a PROXY header, whatever the cluster's configuration says.
+	sendProxy lb.ProxyVersion
 }
 
 // target is a route, ready for use.
@@ -67,10 +69,10 @@ type Counters struct {
 }
 
 // New builds a gateway of a valid configuration. stale says whether another has taken its place since.
-func New(cfg Config, routes []Route, clusters func(string) *lb.Cluster, workers *Workers, stats *Stats,
+func New(cfg Config, sendProxy lb.ProxyVersion, routes []Route, clusters func(string) *lb.Cluster, workers *Workers, stats *Stats,
 	stale func(*Gateway) bool, log *slog.Logger) *Gateway {
 	g := &Gateway{cfg: cfg.withDefaults(), limits: h1.DefaultLimits, routes: route.New[*target](), workers: workers,
-		stats: stats, stale: stale, log: log}
+		stats: stats, stale: stale, sendProxy: sendProxy, log: log}
 	for _, r := range routes {
 		t := &target{}
 		for _, f := range r.Filters {

@@ -68,7 +68,7 @@ func newEdge(t testing.TB, cfg Config, routes []Route, clusters ...lb.Config) *e
 	for i := range routes {
 		routes[i].Validate(func(path, message string) { t.Fatalf("route %d: %s: %s", i, path, message) })
 	}
-	e.gateway = New(cfg, routes, func(name string) *lb.Cluster { return e.clusters[name] }, NewWorkers(eng.Loops()),
+	e.gateway = New(cfg, "", routes, func(name string) *lb.Cluster { return e.clusters[name] }, NewWorkers(eng.Loops()),
 		e.stats, func(g *Gateway) bool { return e.current.Load() != g }, log)
 	e.current.Store(e.gateway)
 	e.listener, err = eng.Listen("127.0.0.1:0", 0, e.gateway)

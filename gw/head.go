@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"sluice/gw/h1"
+	"sluice/lb"
 )
 
 // Heads as they are forwarded: the fields as they came, without what concerns the other connection only, and with what
@@ -26,7 +27,7 @@ func (x *exchange) appendRequest(dst []byte) []byte {
 	dst = append(dst, q.Authority...)
 	dst = append(dst, "\r\n"...)
 	dst = q.AppendFields(dst, ours)
-	if a := x.d.conn.Peer().Addr(); a.IsValid() {
+	if a := lb.ClientOf(x.d.conn).Addr(); a.IsValid() {
 		dst = append(dst, "X-Forwarded-For: "...)
 		dst = a.Unmap().WithZone("").AppendTo(dst)
 		dst = append(dst, "\r\n"...)

@@ -10,6 +10,7 @@ import (
 
 	"sluice/gw/filter"
 	"sluice/gw/h1"
+	"sluice/lb"
 )
 
 // The filters of a route see heads as fasthttp's types. fasthttp parses what the gateway wrote itself, after the strict
@@ -49,7 +50,7 @@ func (x *exchange) filterRequest() bool {
 	ctx.Request.Reset()
 	ctx.Response.Reset()
 	ctx.ResetUserValues()
-	if a := x.d.conn.Peer(); a.IsValid() {
+	if a := lb.ClientOf(x.d.conn); a.IsValid() {
 		w.parser.ip = a.Addr().As16()
 		w.parser.remote = net.TCPAddr{IP: w.parser.ip[:], Port: int(a.Port())}
 		ctx.SetRemoteAddr(&w.parser.remote)

@@ -1,6 +1,7 @@
 package gw
 
 import (
+	"net/netip"
 	"slices"
 
 	"sluice/engine"
@@ -17,7 +18,7 @@ type upstream struct {
 }
 
 // dialUpstream takes a connection kept warm, if warm says that one will do, or dials.
-func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cfg *lb.Config, warm bool) (*upstream, error) {
+func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cl *lb.Cluster, client netip.AddrPort, warm bool) (*upstream, error) {
 	for local := ep.Local(l); warm && len(local.Idle) > 0; {
 		n := len(local.Idle) - 1
 		up := local.Idle[n].Handler().(*upstream)
@@ -31,7 +32,7 @@ func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cfg *lb.Config, warm bool) (*
 	}
 	up := &upstream{ep: ep}
 	var err error
-	up.conn, err = l.Dial(ep.Addrs(), cfg.ConnectTimeout, up)
+	up.conn, err = cl.Dial(l, ep, client, up)
 	return up, err
 }
 
@@ -66,7 +67,7 @@ func (up *upstream) spoke() bool {
 func (up *upstream) park(cfg *lb.Config) {
 	l := up.conn.Loop()
 	local := up.ep.Local(l)
-	if up.ep.Gone() || l.Draining() || len(local.Idle) >= cfg.MaxIdle || up.conn.Readable() && up.spoke() {
+	if up.ep.Leaving() || l.Draining() || len(local.Idle) >= cfg.MaxIdle || up.conn.Readable() && up.spoke() {
 		up.conn.Close()
 		return
 	}

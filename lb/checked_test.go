@@ -30,7 +30,7 @@ func TestChecksTakeEndpointsOutAndBack(t *testing.T) {
 	c := newCluster(t, e, checked(first.Addr().String(), second.Addr().String()))
 	a, b := c.Endpoints()[0], c.Endpoints()[1]
 	// Until something else is known they are up: an edge that starts serves at once.
-	if !a.Healthy() || !b.Healthy() || !c.Ready() {
+	if !a.Healthy() || !b.Healthy() || c.Eligible() == 0 {
 		t.Error("endpoints are down at the start")
 	}
 	picked := func() (list [2]*Endpoint) {
@@ -45,7 +45,7 @@ func TestChecksTakeEndpointsOutAndBack(t *testing.T) {
 		t.Errorf("healthy: %v, %v", a.Healthy(), b.Healthy())
 	}
 	second.Close()
-	eventually(t, "the second is taken out", func() bool { return !c.Ready() && c.Pick(l, 0, nil) == nil })
+	eventually(t, "the second is taken out", func() bool { return c.Eligible() == 0 && c.Pick(l, 0, nil) == nil })
 	listenOn(t, a.String())
 	eventually(t, "the first is back", func() bool { return picked() == [2]*Endpoint{a, a} })
 }
@@ -68,7 +68,7 @@ func TestChecksGoOnUntilStop(t *testing.T) {
 	}
 	// Now goleak would find whoever goes on.
 	c.Stop(nil)
-	if !c.Endpoints()[0].Gone() {
+	if !c.Endpoints()[0].Leaving() {
 		t.Error("the endpoint has not gone")
 	}
 }
@@ -106,8 +106,8 @@ func TestWithoutChecksAllAreUp(t *testing.T) {
 
 	failed := reload(t, prev, of(RoundRobin, ep.String()))
 	failed.Stop(prev)
-	if ep.Healthy() || ep.Gone() {
-		t.Errorf("after a reload that failed: healthy %v, gone %v", ep.Healthy(), ep.Gone())
+	if ep.Healthy() || ep.Leaving() {
+		t.Errorf("after a reload that failed: healthy %v, gone %v", ep.Healthy(), ep.Leaving())
 	}
 	next := reload(t, prev, of(RoundRobin, ep.String()))
 	next.Start()

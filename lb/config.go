@@ -3,10 +3,10 @@ package lb
 import (
 	"fmt"
 	"math/big"
-	"strconv"
 	"time"
 
 	"sluice/engine"
+	"sluice/lb/discovery"
 	"sluice/lb/health"
 	"sluice/lb/maglev"
 )
@@ -18,20 +18,77 @@ type Picker string
 const (
 	RoundRobin Picker = "round_robin" // smooth weighted round robin, the default
 	LeastConn  Picker = "least_conn"  // fewest in flight, by weight
+	Random     Picker = "random"      // by weight
+	P2C        Picker = "p2c"         // the less busy of two at random
+	EWMA       Picker = "ewma"        // of two at random, the one that answers faster
 	SourceHash Picker = "source_hash" // by the client's address; moves most clients when endpoints change
-	Maglev     Picker = "maglev"      // consistent hashing: moves only whom it must
+	Maglev     Picker = "maglev"      // consistent hashing: moves hardly more than it must
+	Ring       Picker = "ring"        // consistent hashing with libmemcached's placement
+	HRW        Picker = "hrw"         // consistent hashing: moves only whom it must
 )
 
 // Choices are the values that a file may have.
 func (Picker) Choices() []string {
-	return []string{string(RoundRobin), string(LeastConn), string(SourceHash), string(Maglev)}
+	return []string{string(RoundRobin), string(LeastConn), string(Random), string(P2C), string(EWMA), string(SourceHash),
+		string(Maglev), string(Ring), string(HRW)}
 }
+
+// Hashes says that the picker places by a key.
+func (p Picker) Hashes() bool { return p == SourceHash || p.Consistent() }
+
+// Consistent says that the picker moves few keys when endpoints come and go.
+func (p Picker) Consistent() bool { return p == Maglev || p == Ring || p == HRW }
+
+// HashKey names what the pickers that hash place a session by.
+type HashKey string
+
+// The keys. The client is who the PROXY header names, if one came, the peer who made the connection.
+const (
+	ClientIP HashKey = "client_ip"
+	Client   HashKey = "client" // address and port
+	PeerIP   HashKey = "peer_ip"
+	SNI      HashKey = "sni" // the name that the client asks for in its TLS hello; its address if there is none
+)
+
+// Choices are the values that a file may have.
+func (HashKey) Choices() []string {
+	return []string{string(ClientIP), string(Client), string(PeerIP), string(SNI)}
+}
+
+// ProxyVersion is a version of the PROXY protocol to send.
+type ProxyVersion string
+
+// The versions.
+const (
+	ProxyV1 ProxyVersion = "v1"
+	ProxyV2 ProxyVersion = "v2"
+)
+
+// Choices are the values that a file may have.
+func (ProxyVersion) Choices() []string { return []string{string(ProxyV1), string(ProxyV2)} }
 
 // Config describes a cluster.
 type Config struct {
-	Name      string           `yaml:"name,required"`
-	Picker    Picker           `yaml:"picker"`
-	Endpoints []EndpointConfig `yaml:"endpoints,required"`
+	Name   string `yaml:"name,required"`
+	Picker Picker `yaml:"picker"`
+	// HashKey is what the pickers that hash go by; not given: client_ip for source_hash, client for the others.
+	HashKey HashKey `yaml:"hash_key"`
+	// BoundedLoad keeps every endpoint of a consistent picker below so many times its share of what is in flight
+	// (Mirrokni, Thorup, Zadimoghaddam: Consistent Hashing with Bounded Loads, 2016); 0: no bound.
+	BoundedLoad float64 `yaml:"bounded_load"`
+	// TableSize is maglev's and hrw's number of slots, a prime; 0: 65,537.
+	TableSize int              `yaml:"table_size"`
+	Endpoints []EndpointConfig `yaml:"endpoints"`
+	// Discovery finds the endpoints; those that are listed are there until it has.
+	Discovery *discovery.Config `yaml:"discovery"`
+	// Zone prefers the endpoints that are in it, while ZoneMin percent (0: 50) of them may be used.
+	Zone    string `yaml:"zone"`
+	ZoneMin int    `yaml:"zone_min"`
+	// Subset has this process use so many of the endpoints, chosen by its SubsetKey (not given: the host's name); 0: all.
+	Subset    int    `yaml:"subset"`
+	SubsetKey string `yaml:"subset_key"`
+	// Panic is the percentage of usable endpoints below which health is no longer believed, and all are used; 0: never.
+	Panic int `yaml:"panic"`
 	// ConnectTimeout bounds a connection attempt to an endpoint, over all its addresses; 0: 1 s. Networks that an
 	// edge stands in answer in milliseconds; a second allows one lost SYN.
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
@@ -42,44 +99,49 @@ type Config struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// MaxIdle bounds the warm connections that a loop keeps to an endpoint (http); 0: 256.
 	MaxIdle int `yaml:"max_idle"`
-	// TableSize is Maglev's, a prime; 0: 65,537.
-	TableSize int            `yaml:"table_size"`
+	// DrainTimeout is how long sessions may go on when their endpoint drains or is gone; 0: 10 min.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	// SlowStart is how long the weight of an endpoint that has come up takes to grow to the whole; 0: at once.
+	SlowStart time.Duration  `yaml:"slow_start"`
 	Health    *health.Config `yaml:"health"`
+	// ResetOnDown ends the sessions of an endpoint that checks find down.
+	ResetOnDown bool     `yaml:"reset_on_down"`
+	Outlier     *Outlier `yaml:"outlier"`
+	// Queue is for sessions that find every endpoint at its maxconn.
+	Queue *Queue `yaml:"queue"`
+	// The sockets towards the endpoints.
+	engine.DialConfig `yaml:",inline"`
+	// SendProxyProtocol begins every connection with the client's address.
+	SendProxyProtocol ProxyVersion `yaml:"send_proxy_protocol"`
+}
+
+// Queue bounds who waits for an endpoint.
+type Queue struct {
+	// Size is how many may wait; 0: 1024. Timeout is for how long; 0: 5 s.
+	Size    int           `yaml:"size"`
+	Timeout time.Duration `yaml:"timeout"`
 }
 
 // EndpointConfig describes an endpoint.
-type EndpointConfig struct {
-	Address string `yaml:"address,required"`
-	// Weight is the endpoint's share relative to the others', 1 to 65535; not given: 1.
-	Weight *int `yaml:"weight"`
-}
+type EndpointConfig = discovery.Endpoint
 
 // Validate reports what is wrong with c, by the path of the key.
 func (c *Config) Validate(report func(path, message string)) {
-	seen := map[string]bool{}
-	if c.Endpoints != nil && len(c.Endpoints) == 0 {
+	switch {
+	case c.Endpoints == nil && c.Discovery == nil:
+		report("", `key "endpoints" is missing`)
+	case c.Endpoints != nil && len(c.Endpoints) == 0:
 		report("endpoints", fmt.Sprintf("cluster %q has no endpoints", c.Name))
 	}
-	for i, e := range c.Endpoints {
-		at := "endpoints[" + strconv.Itoa(i) + "]"
-		if e.Address == "" {
-			continue // said already: it is required
-		}
-		if err := engine.CheckAddr(e.Address, false); err != nil {
-			report(at+".address", "bad address "+err.Error())
-		}
-		if seen[e.Address] {
-			report(at+".address", fmt.Sprintf("endpoint %s is there twice: give it a weight instead", e.Address))
-		}
-		seen[e.Address] = true
-		if e.Weight != nil && (*e.Weight < 1 || *e.Weight > 65535) {
-			report(at+".weight", fmt.Sprintf("weight %d: 1 to 65535", *e.Weight))
-		}
+	discovery.ValidateAll(c.Endpoints, func(path, message string) { report("endpoints"+path, message) })
+	if c.Discovery != nil {
+		c.Discovery.Validate(func(path, message string) { report("discovery."+path, message) })
 	}
 	for _, d := range []struct {
 		key string
 		d   time.Duration
-	}{{"connect_timeout", c.ConnectTimeout}, {"response_timeout", c.ResponseTimeout}, {"idle_timeout", c.IdleTimeout}} {
+	}{{"connect_timeout", c.ConnectTimeout}, {"response_timeout", c.ResponseTimeout}, {"idle_timeout", c.IdleTimeout},
+		{"drain_timeout", c.DrainTimeout}, {"slow_start", c.SlowStart}} {
 		if d.d < 0 {
 			report(d.key, "must not be negative")
 		}
@@ -87,15 +149,61 @@ func (c *Config) Validate(report func(path, message string)) {
 	if c.MaxIdle < 0 {
 		report("max_idle", "must not be negative")
 	}
+	c.validatePicking(report)
 	switch {
 	case c.TableSize == 0:
-	case c.Picker != Maglev:
-		report("table_size", "is maglev's alone: this cluster has another picker")
+	case c.Picker != Maglev && c.Picker != HRW:
+		report("table_size", "is maglev's and hrw's alone: this cluster has another picker")
 	case c.TableSize < len(c.Endpoints) || c.TableSize > 1<<24 || !big.NewInt(int64(c.TableSize)).ProbablyPrime(0):
 		report("table_size", fmt.Sprintf("%d is not a prime from the number of endpoints to %d", c.TableSize, 1<<24))
 	}
 	if c.Health != nil {
 		c.Health.Validate(func(path, message string) { report("health."+path, message) })
+	}
+	c.DialConfig.Validate(report)
+	for i, e := range c.Endpoints {
+		if err := c.DialConfig.Suits(e.Address); err != nil {
+			report(fmt.Sprintf("endpoints[%d].address", i), err.Error())
+		}
+	}
+	if c.Outlier != nil {
+		c.Outlier.validate(func(path, message string) { report("outlier."+path, message) })
+	}
+	if q := c.Queue; q != nil {
+		if q.Size < 0 {
+			report("queue.size", "must not be negative")
+		}
+		if q.Timeout < 0 {
+			report("queue.timeout", "must not be negative")
+		}
+	}
+}
+
+// validatePicking is the part of Validate about who is picked.
+func (c *Config) validatePicking(report func(path, message string)) {
+	if c.HashKey != "" && !c.Picker.Hashes() {
+		report("hash_key", "is for the pickers that hash: this cluster has another one")
+	}
+	switch {
+	case c.BoundedLoad == 0:
+	case !c.Picker.Consistent():
+		report("bounded_load", "is for maglev, ring and hrw: this cluster has another picker")
+	case !(c.BoundedLoad >= 1.01 && c.BoundedLoad <= 100):
+		report("bounded_load", fmt.Sprintf("%v: 1.01 to 100 times the mean", c.BoundedLoad))
+	}
+	for _, p := range []struct {
+		key     string
+		percent int
+	}{{"zone_min", c.ZoneMin}, {"panic", c.Panic}} {
+		if p.percent < 0 || p.percent > 100 {
+			report(p.key, fmt.Sprintf("%d: 0 to 100 percent", p.percent))
+		}
+	}
+	switch {
+	case c.Subset < 0:
+		report("subset", "must not be negative")
+	case c.Subset > 0 && c.Picker.Hashes():
+		report("subset", "nodes with different subsets would not agree where a key belongs: this picker hashes")
 	}
 }
 
@@ -117,6 +225,27 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TableSize == 0 {
 		c.TableSize = maglev.DefaultSize
+	}
+	if c.HashKey == "" {
+		c.HashKey = Client
+		if c.Picker == SourceHash {
+			c.HashKey = ClientIP
+		}
+	}
+	if c.ZoneMin == 0 {
+		c.ZoneMin = 50
+	}
+	def(&c.DrainTimeout, 10*time.Minute)
+	if c.Queue != nil {
+		q := *c.Queue
+		if q.Size == 0 {
+			q.Size = 1024
+		}
+		def(&q.Timeout, 5*time.Second)
+		c.Queue = &q
+	}
+	if c.Outlier != nil {
+		c.Outlier = c.Outlier.withDefaults()
 	}
 	return c
 }

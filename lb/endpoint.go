@@ -16,13 +16,30 @@ import (
 // Endpoint is one address of a cluster, and what is known of it. Safe for all loops; what a loop keeps for itself is
 // in its Local.
 type Endpoint struct {
-	address  string
-	addrs    atomic.Pointer[[]engine.Addr]
-	healthy  atomic.Bool
+	address string
+	addrs   atomic.Pointer[[]engine.Addr]
+	shared  *shared
+	local   []Local
+	changed atomic.Pointer[func()]
+
+	_        [64]byte // what every session writes is apart from what every pick reads
 	inFlight atomic.Int64
-	gone     atomic.Bool
-	local    []Local
-	stop     context.CancelFunc
+	_        [64]byte
+
+	healthy atomic.Bool // as the checks say
+	ejected atomic.Bool // as its answers say
+	leaving atomic.Bool // takes nothing new: it drains, is in maintenance or gone
+	passive passive
+	speed   speed
+	// Up, Down and Ejections count changes.
+	Up, Down, Ejections atomic.Uint64
+
+	// Guarded by the cluster's mutex.
+	since time.Time   // when it came up; the zero value if it has been up from the start
+	until time.Time   // when its ejection ends
+	times int         // ejections in a row
+	drain *time.Timer // ends its sessions
+	stop  func()      // ends the resolving of its name; nil: that does not go on
 }
 
 // Local is an endpoint's state on one loop: written by it alone, its counters read by anyone.
@@ -30,17 +47,19 @@ type Local struct {
 	_ [64]byte
 	// Idle are the connections kept warm, the latest used last.
 	Idle []*engine.Conn
-	// Requests counts sessions (tcp) and exchanges (http) that were given to the endpoint.
+	// Requests counts sessions (tcp, udp) and exchanges (http) that were given to the endpoint.
 	Requests engine.Counter
 	// ConnectErrors counts dials that failed, Failures what went wrong after: resets, garbage, timeouts.
 	ConnectErrors, Failures engine.Counter
 	// Sent and Received count bytes to and from the endpoint.
 	Sent, Received engine.Counter
+	sessions       *session       // the first of a list
+	took, timed    engine.Counter // nanoseconds, of how many measures: see Cluster.Timed
 	_              [64]byte
 }
 
-func newEndpoint(address string, loops int, log *slog.Logger) *Endpoint {
-	ep := &Endpoint{address: address, local: make([]Local, loops), stop: func() {}}
+func newEndpoint(address string, s *shared, log *slog.Logger) *Endpoint {
+	ep := &Endpoint{address: address, shared: s, local: make([]Local, len(s.loops))}
 	ep.healthy.Store(true)
 	if !needsDNS(address) {
 		if addrs, err := engine.Resolve(context.Background(), address); err == nil {
@@ -48,11 +67,26 @@ func newEndpoint(address string, loops int, log *slog.Logger) *Endpoint {
 		}
 		return ep
 	}
+	ep.follow(log)
+	return ep
+}
+
+// follow has the endpoint's name resolved, if it is one, until unfollow. Who calls either holds the cluster's mutex.
+func (ep *Endpoint) follow(log *slog.Logger) {
+	if ep.stop != nil || !needsDNS(ep.address) {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { ep.resolve(ctx, log) })
 	ep.stop = func() { cancel(); done.Wait() }
-	return ep
+}
+
+func (ep *Endpoint) unfollow() {
+	if ep.stop != nil {
+		ep.stop()
+		ep.stop = nil
+	}
 }
 
 func needsDNS(address string) bool {
@@ -76,7 +110,10 @@ func (ep *Endpoint) resolve(ctx context.Context, log *slog.Logger) {
 		addrs, err := engine.Resolve(ctx, ep.address)
 		wait := resolveEvery
 		if err == nil {
-			ep.addrs.Store(&addrs)
+			first := ep.addrs.Swap(&addrs) == nil
+			if changed := ep.changed.Load(); first && changed != nil {
+				(*changed)()
+			}
 			failed = false
 		} else {
 			if wait = resolveRetry; !failed && ctx.Err() == nil {
@@ -106,14 +143,23 @@ func (ep *Endpoint) Addrs() []engine.Addr {
 // Healthy says what the checks found last; true if there are none.
 func (ep *Endpoint) Healthy() bool { return ep.healthy.Load() }
 
+// Ejected says that the endpoint is left out for what it did to sessions and exchanges.
+func (ep *Endpoint) Ejected() bool { return ep.ejected.Load() }
+
+// Leaving says that nothing new is given to the endpoint: it drains, is in maintenance, or no configuration names it
+// any more. Nothing is to be kept warm to it.
+func (ep *Endpoint) Leaving() bool { return ep.leaving.Load() }
+
+// Usable says that the endpoint is up, as far as is known. Its cluster may still have reason to prefer others.
+func (ep *Endpoint) Usable() bool {
+	return ep.Healthy() && !ep.Ejected() && !ep.Leaving() && ep.addrs.Load() != nil
+}
+
 // InFlight is how many sessions and exchanges it has now.
 func (ep *Endpoint) InFlight() int64 { return ep.inFlight.Load() }
 
 // Local is the endpoint's state on loop l.
 func (ep *Endpoint) Local(l *engine.Loop) *Local { return &ep.local[l.ID()] }
-
-// Gone says that no configuration names the endpoint any more: nothing is to be kept warm to it.
-func (ep *Endpoint) Gone() bool { return ep.gone.Load() }
 
 // Total sums a counter over the loops.
 func (ep *Endpoint) Total(of func(*Local) *engine.Counter) (n uint64) {
@@ -123,11 +169,82 @@ func (ep *Endpoint) Total(of func(*Local) *engine.Counter) (n uint64) {
 	return n
 }
 
-// Begin counts a session or exchange in, and End out.
+// Begin counts a session or exchange in, as Take does.
 func (ep *Endpoint) Begin(l *engine.Loop) {
 	ep.inFlight.Add(1)
-	ep.local[l.ID()].Requests.Inc()
+	ep.begun(l)
 }
 
-// End is Begin's counterpart.
-func (ep *Endpoint) End() { ep.inFlight.Add(-1) }
+// begin is Begin while fewer than most are in flight.
+func (ep *Endpoint) begin(l *engine.Loop, most int64) bool {
+	for {
+		n := ep.inFlight.Load()
+		if n >= most {
+			return false
+		}
+		if ep.inFlight.CompareAndSwap(n, n+1) {
+			ep.begun(l)
+			return true
+		}
+	}
+}
+
+func (ep *Endpoint) begun(l *engine.Loop) {
+	ep.local[l.ID()].Requests.Inc()
+	s := &ep.shared.loops[l.ID()]
+	s.inFlight.Store(s.inFlight.Load() + 1)
+}
+
+// End is the counterpart of Begin and Take, on the same loop.
+func (ep *Endpoint) End(l *engine.Loop) {
+	ep.inFlight.Add(-1)
+	s := &ep.shared.loops[l.ID()]
+	s.inFlight.Store(s.inFlight.Load() - 1)
+	if ep.shared.waiting.Load() > 0 {
+		ep.shared.wake()
+	}
+}
+
+// attach files a session under its endpoint, so that it can be ended with it.
+func (n *Local) attach(s *session) {
+	if s.next = n.sessions; s.next != nil {
+		s.next.prev = s
+	}
+	n.sessions = s
+}
+
+func (n *Local) detach(s *session) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		n.sessions = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+	s.prev, s.next = nil, nil
+}
+
+// resetSessions ends all of the endpoint's sessions, on every loop.
+func (ep *Endpoint) resetSessions() {
+	for _, l := range ep.shared.engine {
+		l.Post(func() {
+			for n := ep.Local(l); n.sessions != nil; {
+				n.sessions.abort()
+			}
+		})
+	}
+}
+
+// closeIdle ends the connections kept warm, on every loop.
+func (ep *Endpoint) closeIdle() {
+	for _, l := range ep.shared.engine {
+		l.Post(func() {
+			n := ep.Local(l)
+			for _, conn := range append([]*engine.Conn(nil), n.Idle...) {
+				conn.Close()
+			}
+			n.Idle = nil
+		})
+	}
+}

@@ -31,7 +31,7 @@ func Example() {
 	cluster.Start()
 	defer cluster.Stop(nil)
 	stats := &lb.ProxyStats{Loops: make([]lb.ProxyCounters, 1)}
-	ln, _ := e.Listen("127.0.0.1:0", 0, lb.NewProxy(lb.ProxyConfig{}, cluster, stats, slog.Default()))
+	ln, _ := e.Listen("127.0.0.1:0", 0, lb.NewProxy(lb.ProxyConfig{Cluster: "echo"}, "", func(string) *lb.Cluster { return cluster }, stats, slog.Default()))
 
 	c, _ := net.Dial("tcp", ln.Bound())
 	b, _ := io.ReadAll(c)

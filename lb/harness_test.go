@@ -110,7 +110,9 @@ func mark(t testing.TB, c *Cluster, up bool, endpoints ...*Endpoint) {
 	for _, ep := range endpoints {
 		ep.healthy.Store(up)
 	}
-	must(t, c.refresh())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renew(time.Now())
 }
 
 // edge is a cluster behind a listener of one loop.
@@ -126,8 +128,11 @@ func newEdge(t testing.TB, cfg ProxyConfig, cluster Config) *edge {
 	t.Helper()
 	e := newEngine(t, 1)
 	stats := &ProxyStats{Loops: make([]ProxyCounters, 1)}
+	if cfg.Cluster == "" && cfg.SNI == nil {
+		cfg.Cluster = "c"
+	}
 	c := newCluster(t, e, cluster)
-	ln, err := e.Listen("127.0.0.1:0", 0, NewProxy(cfg, c, stats, quiet))
+	ln, err := e.Listen("127.0.0.1:0", 0, NewProxy(cfg, "", func(string) *Cluster { return c }, stats, quiet))
 	must(t, err)
 	return &edge{t, e, ln, c, &stats.Loops[0]}
 }

@@ -71,7 +71,7 @@ func TestLeastConnIsByWeight(t *testing.T) {
 	// Who has finished is next, until all are even again.
 	b := c.Endpoints()[1]
 	for range 8 {
-		b.End()
+		b.End(l)
 	}
 	for range 8 {
 		c.Pick(l, 0, nil).Begin(l)
@@ -209,13 +209,13 @@ func TestUnhealthyIsNotPicked(t *testing.T) {
 					got[letter(ep)] = true
 					if ep != nil {
 						ep.Begin(l) // else the heaviest would be least_conn's always
-						defer ep.End()
+						defer ep.End(l)
 					}
 				}
 			}
 			names := slices.Sorted(maps.Keys(got))
-			if s := strings.Join(names, ""); s != want || c.Ready() != (want != "-") {
-				t.Errorf("%s: picked %q, want %q; ready %v", p, s, want, c.Ready())
+			if s := strings.Join(names, ""); s != want || (c.Eligible() > 0) != (want != "-") {
+				t.Errorf("%s: picked %q, want %q; ready %v", p, s, want, (c.Eligible() > 0))
 			}
 		}
 		all := c.Endpoints()

@@ -14,7 +14,7 @@ import (
 // reload is the cluster of cfg after prev, not yet in use.
 func reload(t testing.TB, prev *Cluster, cfg Config) *Cluster {
 	t.Helper()
-	c, err := NewCluster(cfg, prev.loops, quiet, prev)
+	c, err := NewCluster(cfg, prev.shared.engine, quiet, prev)
 	must(t, err)
 	t.Cleanup(func() { c.Stop(nil) })
 	return c
@@ -79,8 +79,8 @@ func TestEndpointsThatStayAreKept(t *testing.T) {
 	if b.InFlight() != 1 || b.Local(l).Requests.Load() != 1 || b.Local(l).Sent.Load() != 7 {
 		t.Errorf("b has %d in flight, %d requests, %d bytes", b.InFlight(), b.Local(l).Requests.Load(), b.Local(l).Sent.Load())
 	}
-	if !a.Gone() || b.Gone() || c.Gone() {
-		t.Errorf("gone: a %v, b %v, c %v", a.Gone(), b.Gone(), c.Gone())
+	if !a.Leaving() || b.Leaving() || c.Leaving() {
+		t.Errorf("gone: a %v, b %v, c %v", a.Leaving(), b.Leaving(), c.Leaving())
 	}
 	var picked strings.Builder
 	for range 6 {
@@ -148,8 +148,8 @@ func TestStopClosesWarmConnectionsOfWhatLeaves(t *testing.T) {
 	// A cluster is not stopped in favour of itself.
 	next.Stop(next)
 	on(l, func() {
-		if n := len(stays.Local(l).Idle); n != 1 || stays.Gone() {
-			t.Errorf("%d connections are kept, gone %v", n, stays.Gone())
+		if n := len(stays.Local(l).Idle); n != 1 || stays.Leaving() {
+			t.Errorf("%d connections are kept, gone %v", n, stays.Leaving())
 		}
 	})
 	next.Stop(nil)
@@ -170,7 +170,7 @@ func TestNameIsResolvedUntilItsClusterStops(t *testing.T) {
 	}
 	next := reload(t, prev, of(LeastConn, "localhost:80"))
 	prev.Stop(next)
-	if next.Endpoints()[0] != ep || ep.Gone() {
+	if next.Endpoints()[0] != ep || ep.Leaving() {
 		t.Error("the endpoint is not kept")
 	}
 }

@@ -47,15 +47,25 @@ func TestNextEndpointWhenOneIsSilent(t *testing.T) {
 	e.endpoint(0, 1, 1, 0, 0)
 }
 
-// A name that has not been resolved yet is an endpoint that cannot be dialled.
-func TestNextEndpointWhenOneHasNoAddress(t *testing.T) {
-	e := newEdge(t, ProxyConfig{}, of(RoundRobin, refusing(t), named(t, "b")))
-	e.cluster.Endpoints()[0].addrs.Store(nil)
-	if got, err := e.ask("hello"); got != "b: hello" || err != nil {
-		t.Errorf("answered %q, %v", got, err)
+// A name that has not been resolved yet is an endpoint that is not picked, until it is.
+func TestEndpointWithoutAddressIsNotPicked(t *testing.T) {
+	e := newEdge(t, ProxyConfig{}, of(RoundRobin, named(t, "a"), named(t, "b")))
+	a := e.cluster.Endpoints()[0]
+	addrs := a.addrs.Swap(nil)
+	mark(t, e.cluster, true)
+	for range 4 {
+		if got, err := e.ask("hello"); got != "b: hello" || err != nil {
+			t.Errorf("answered %q, %v", got, err)
+		}
 	}
-	e.counts(1, 0, 1, 0, 0, 5, 8)
-	e.endpoint(0, 0, 1, 0, 0)
+	e.counts(4, 0, 0, 0, 0, 20, 32)
+	e.endpoint(0, 0, 0, 0, 0)
+	a.addrs.Store(addrs)
+	(*a.changed.Load())()
+	eventually(t, "it is picked", func() bool {
+		got, err := e.ask("hello")
+		return got == "a: hello" && err == nil
+	})
 }
 
 // A loop's clock stands still while nothing on it is timed. A session that comes after such a time has its retries.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/engine"
+	"sluice/lb/discovery"
 	"sluice/lb/health"
 )
 
@@ -30,7 +32,8 @@ func TestValidate(t *testing.T) {
 	}
 	f(of("", "10.0.0.1:80", "[2001:db8::1]:80", "unix:/run/app.sock", "app.internal:80"))
 	f(weighted(1, 65535))
-	f(Config{}) // that endpoints are required is the decoder's to say
+	f(Config{}, `: key "endpoints" is missing`)
+	f(Config{Discovery: &discovery.Config{}})
 	f(Config{Endpoints: []EndpointConfig{}}, `endpoints: cluster "c" has no endpoints`)
 	f(of("", "10.0.0.1:80", "10.0.0.1", "10.0.0.3:0"),
 		`endpoints[1].address: bad address "10.0.0.1" is not host:port, [v6]:port or unix:/path`,
@@ -46,7 +49,7 @@ func TestValidate(t *testing.T) {
 		cfg.TableSize = size
 		return cfg
 	}
-	const foreign = "table_size: is maglev's alone: this cluster has another picker"
+	const foreign = "table_size: is maglev's and hrw's alone: this cluster has another picker"
 	f(sized(Maglev, 0))
 	f(sized(Maglev, 3))
 	f(sized(Maglev, 655373))
@@ -57,7 +60,7 @@ func TestValidate(t *testing.T) {
 	f(sized(Maglev, -7), "table_size: -7 is not a prime from the number of endpoints to 16777216")
 	f(sized(Maglev, 16777259), "table_size: 16777259 is not a prime from the number of endpoints to 16777216")
 
-	f(Config{ConnectTimeout: -1, ResponseTimeout: -1, IdleTimeout: -1, MaxIdle: -1, Health: &health.Config{Rise: -1}},
+	f(Config{Endpoints: of("", "10.0.0.1:80").Endpoints, ConnectTimeout: -1, ResponseTimeout: -1, IdleTimeout: -1, MaxIdle: -1, Health: &health.Config{Rise: -1}},
 		"connect_timeout: must not be negative", "response_timeout: must not be negative",
 		"idle_timeout: must not be negative", "max_idle: must not be negative", "health.rise: must not be negative")
 }
@@ -72,16 +75,17 @@ func TestSmallestTableIsBuilt(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Picker: RoundRobin, ConnectTimeout: time.Second, ResponseTimeout: time.Minute,
-		IdleTimeout: 30 * time.Second, MaxIdle: 256, TableSize: 65537,
+		IdleTimeout: 30 * time.Second, MaxIdle: 256, TableSize: 65537, HashKey: Client, ZoneMin: 50, DrainTimeout: 10 * time.Minute,
 	}
-	if diff := cmp.Diff(want, Config{}.withDefaults()); diff != "" {
+	comparable := cmp.Comparer(func(a, b engine.DialConfig) bool { return a == b })
+	if diff := cmp.Diff(want, Config{}.withDefaults(), comparable); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	given := Config{
 		Picker: Maglev, ConnectTimeout: 1, ResponseTimeout: 2, IdleTimeout: 3, MaxIdle: 4, TableSize: 5,
-		Health: &health.Config{},
+		Health: &health.Config{}, HashKey: SNI, ZoneMin: 6, DrainTimeout: 7,
 	}
-	if diff := cmp.Diff(given, given.withDefaults()); diff != "" {
+	if diff := cmp.Diff(given, given.withDefaults(), comparable); diff != "" {
 		t.Errorf("what was given (-given +got):\n%s", diff)
 	}
 }

@@ -115,8 +115,34 @@ func (s *server) writeEngine(w io.Writer) {
 
 func (ln *listener) write(w io.Writer) {
 	label := fmt.Sprintf("{listener=%q}", ln.cfg.Name)
+	if ln.cfg.Protocol == UDP {
+		ln.writeUDP(w, label)
+		return
+	}
 	metrics.WriteGaugeUint64(w, "sluice_listener_connections_open"+label, uint64(max(ln.socket.Open(), 0)))
-	if ln.cfg.Protocol == "tcp" {
+	for _, m := range []struct {
+		name string
+		of   func(*engine.ListenerCounters) *engine.Counter
+	}{
+		{"sluice_listener_denied_total", func(c *engine.ListenerCounters) *engine.Counter { return &c.Denied }},
+		{"sluice_listener_refused_total", func(c *engine.ListenerCounters) *engine.Counter { return &c.Refused }},
+		{"sluice_listener_untracked_total", func(c *engine.ListenerCounters) *engine.Counter { return &c.Untracked }},
+		{"sluice_listener_paused_total", func(c *engine.ListenerCounters) *engine.Counter { return &c.Paused }},
+	} {
+		metrics.WriteCounterUint64(w, m.name+label, ln.socket.Total(m.of))
+	}
+	for _, m := range []struct {
+		reason string
+		of     func(*lb.PrefaceCounters) *engine.Counter
+	}{
+		{"malformed", func(c *lb.PrefaceCounters) *engine.Counter { return &c.Malformed }},
+		{"untrusted", func(c *lb.PrefaceCounters) *engine.Counter { return &c.Untrusted }},
+		{"timeout", func(c *lb.PrefaceCounters) *engine.Counter { return &c.Expired }},
+	} {
+		name := fmt.Sprintf("sluice_proxy_header_refused_total{listener=%q,reason=%q}", ln.cfg.Name, m.reason)
+		metrics.WriteCounterUint64(w, name, sum(ln.preface.Loops, m.of))
+	}
+	if ln.cfg.Protocol == TCP {
 		for _, m := range []struct {
 			name string
 			of   func(*lb.ProxyCounters) *engine.Counter
@@ -126,26 +152,21 @@ func (ln *listener) write(w io.Writer) {
 			{"sluice_session_retries_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.Retries }},
 			{"sluice_sessions_failed_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.Failed }},
 			{"sluice_sessions_idle_closed_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.IdleClosed }},
+			{"sluice_sessions_queued_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.Queued }},
+			{"sluice_sessions_queue_full_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.QueueFull }},
+			{"sluice_sessions_queue_timeout_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.QueueTimeout }},
+			{"sluice_sessions_bad_hello_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.BadHello }},
+			{"sluice_sessions_no_name_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.NoName }},
 			{"sluice_session_received_bytes_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.FromClients }},
 			{"sluice_session_sent_bytes_total", func(c *lb.ProxyCounters) *engine.Counter { return &c.ToClients }},
 		} {
-			var n uint64
-			for i := range ln.tcp.Loops {
-				n += m.of(&ln.tcp.Loops[i]).Load()
-			}
-			metrics.WriteCounterUint64(w, m.name+label, n)
+			metrics.WriteCounterUint64(w, m.name+label, sum(ln.tcp.Loops, m.of))
 		}
 		return
 	}
-	sum := func(of func(*gw.Counters) *engine.Counter) (n uint64) {
-		for i := range ln.http.Loops {
-			n += of(&ln.http.Loops[i]).Load()
-		}
-		return n
-	}
 	for class := 2; class <= 5; class++ {
 		name := fmt.Sprintf("sluice_http_responses_total{listener=%q,class=\"%dxx\"}", ln.cfg.Name, class)
-		metrics.WriteCounterUint64(w, name, sum(func(c *gw.Counters) *engine.Counter { return &c.Responses[class] }))
+		metrics.WriteCounterUint64(w, name, sum(ln.http.Loops, func(c *gw.Counters) *engine.Counter { return &c.Responses[class] }))
 	}
 	for _, m := range []struct {
 		name string
@@ -156,14 +177,64 @@ func (ln *listener) write(w io.Writer) {
 		{"sluice_http_retries_total", func(c *gw.Counters) *engine.Counter { return &c.Retries }},
 		{"sluice_http_timeouts_total", func(c *gw.Counters) *engine.Counter { return &c.Timeouts }},
 	} {
-		metrics.WriteCounterUint64(w, m.name+label, sum(m.of))
+		metrics.WriteCounterUint64(w, m.name+label, sum(ln.http.Loops, m.of))
 	}
 }
 
+func (ln *listener) writeUDP(w io.Writer, label string) {
+	var open uint64
+	for _, m := range []struct {
+		name string
+		of   func(*lb.UDPCounters) *engine.Counter
+	}{
+		{"sluice_udp_flows_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Flows }},
+		{"sluice_udp_flows_ended_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Ended }},
+		{"sluice_udp_flows_expired_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Expired }},
+		{"sluice_udp_flows_evicted_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Evicted }},
+		{"sluice_udp_flows_answered_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Answered }},
+		{"sluice_udp_received_datagrams_total", func(c *lb.UDPCounters) *engine.Counter { return &c.FromClients }},
+		{"sluice_udp_sent_datagrams_total", func(c *lb.UDPCounters) *engine.Counter { return &c.ToClients }},
+		{"sluice_udp_received_bytes_total", func(c *lb.UDPCounters) *engine.Counter { return &c.BytesFromClients }},
+		{"sluice_udp_sent_bytes_total", func(c *lb.UDPCounters) *engine.Counter { return &c.BytesToClients }},
+		{"sluice_udp_no_endpoint_total", func(c *lb.UDPCounters) *engine.Counter { return &c.NoEndpoint }},
+		{"sluice_udp_unreachable_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Refused }},
+		{"sluice_udp_retries_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Retries }},
+		{"sluice_udp_dropped_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Dropped }},
+		{"sluice_udp_denied_total", func(c *lb.UDPCounters) *engine.Counter { return &c.Denied }},
+	} {
+		n := sum(ln.udp.Loops, m.of)
+		switch m.name {
+		case "sluice_udp_flows_total":
+			open += n
+		case "sluice_udp_flows_ended_total":
+			open -= min(n, open)
+		}
+		metrics.WriteCounterUint64(w, m.name+label, n)
+	}
+	metrics.WriteGaugeUint64(w, "sluice_udp_flows_open"+label, open)
+}
+
+// sum adds up a counter over the loops.
+func sum[T any](loops []T, of func(*T) *engine.Counter) (n uint64) {
+	for i := range loops {
+		n += of(&loops[i]).Load()
+	}
+	return n
+}
+
 func writeCluster(w io.Writer, c *lb.Cluster) {
+	label := fmt.Sprintf("{cluster=%q}", c.Name())
+	metrics.WriteGaugeUint64(w, "sluice_cluster_eligible_endpoints"+label, uint64(c.Eligible()))
+	metrics.WriteGaugeUint64(w, "sluice_cluster_queued"+label, uint64(max(c.Queued(), 0)))
+	metrics.WriteCounterUint64(w, "sluice_cluster_rebuilds_total"+label, c.Rebuilt())
 	for _, ep := range c.Endpoints() {
 		label := fmt.Sprintf("{cluster=%q,endpoint=%q}", c.Name(), ep.String())
 		metrics.WriteGaugeUint64(w, "sluice_endpoint_healthy"+label, number(ep.Healthy()))
+		metrics.WriteGaugeUint64(w, "sluice_endpoint_ejected"+label, number(ep.Ejected()))
+		metrics.WriteGaugeUint64(w, "sluice_endpoint_leaving"+label, number(ep.Leaving()))
+		metrics.WriteCounterUint64(w, "sluice_endpoint_up_total"+label, ep.Up.Load())
+		metrics.WriteCounterUint64(w, "sluice_endpoint_down_total"+label, ep.Down.Load())
+		metrics.WriteCounterUint64(w, "sluice_endpoint_ejections_total"+label, ep.Ejections.Load())
 		metrics.WriteGaugeUint64(w, "sluice_endpoint_in_flight"+label, uint64(max(ep.InFlight(), 0)))
 		for _, m := range []struct {
 			name string

@@ -55,12 +55,15 @@ func runDemo(out io.Writer, log *slog.Logger) error {
 const demoTry = `
 The edge runs as configured above. Try, in another terminal:
 
-  curl -i http://127.0.0.1:8000/order                 list the orders; X-Gateway says which gateway it was
+  curl -i http://127.0.0.1:8000/order                 list the orders; X-Gateway says which gateway it was,
+                                                      X-Seen-Client which client the service was told of
   curl    http://127.0.0.1:8000/order/1               one of them
   curl    http://127.0.0.1:8000/cart -d '{"item": "lamp", "count": 2}'
   curl    http://127.0.0.1:8000/user
   curl -i http://127.0.0.1:8000/admin                 answered by the gateway: 403
   curl -i http://127.0.0.1:8000/elsewhere             no route: 404
+  bin/sluice explain placement -c cmd/sluice/demo.yaml --cluster gateways --add 127.0.0.1:8103
+                                                      who would go where with a third gateway
   curl    http://127.0.0.1:9900/metrics               what all of that looked like from inside
   wrk -c 64 -d 5 http://127.0.0.1:8000/order          under load, if you have wrk
 
@@ -108,6 +111,7 @@ func (v *service) serve() (stop func(), err error) {
 
 // ServeHTTP implements http.Handler.
 func (v *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Seen-Client", r.Header.Get("X-Forwarded-For")) // whom the gateway took the request from
 	id, one := strings.CutPrefix(r.URL.Path, "/"+v.name+"/")
 	switch {
 	case !one && r.URL.Path != "/"+v.name:

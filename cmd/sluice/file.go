@@ -24,27 +24,10 @@ type File struct {
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 }
 
-// Listener is a bound address and its protocol.
-type Listener struct {
-	Name     string   `yaml:"name,required"`
-	Address  string   `yaml:"address,required"`
-	Protocol Protocol `yaml:"protocol,required"`
-	// MaxConn bounds the connections that the listener has open; 0: the engine's bound alone.
-	MaxConn        int `yaml:"maxconn"`
-	lb.ProxyConfig `yaml:",inline"`
-	gw.Config      `yaml:",inline"`
-}
-
 // Admin is where the process shows itself.
 type Admin struct {
 	Address string `yaml:"address"`
 }
-
-// Protocol is what a listener speaks.
-type Protocol string
-
-// Choices are the values that a file may have.
-func (Protocol) Choices() []string { return []string{"tcp", "http"} }
 
 // readFile reads and validates a configuration. The error is config.Errors, or that of reading the file.
 func readFile(name string) (*File, error) {
@@ -92,9 +75,11 @@ func (f *File) validate(report func(path, message string)) {
 		names = append(names, c.Name)
 		c.Validate(under(at))
 	}
-	needCluster := func(path, name string) {
-		if name != "" && !clusters[name] {
-			report(path, unknown("cluster", name, names))
+	needCluster := func(report func(path, message string)) func(path, name string) {
+		return func(path, name string) {
+			if name != "" && !clusters[name] {
+				report(path, unknown("cluster", name, names))
+			}
 		}
 	}
 	if f.Listeners != nil && len(f.Listeners) == 0 {
@@ -116,40 +101,13 @@ func (f *File) validate(report func(path, message string)) {
 				report(at+".address", "bad address "+err.Error())
 			}
 		}
-		if l.MaxConn < 0 {
-			report(at+".maxconn", "must not be negative")
-		}
-		switch l.Protocol {
-		case "tcp":
-			if l.ProxyConfig.Cluster == "" {
-				report(at, "a tcp listener needs a cluster")
-			}
-			if l.Config != (gw.Config{}) {
-				report(at, "a tcp listener has none of the keys of http: routes, timeouts and limits of requests")
-			}
-			needCluster(at+".cluster", l.ProxyConfig.Cluster)
-		case "http":
-			if l.ProxyConfig != (lb.ProxyConfig{}) {
-				report(at, "an http listener has routes, no cluster or session_timeout")
-			}
-			if l.Config.Routes == "" {
-				report(at, "an http listener needs routes")
-			} else if _, ok := f.Routes[l.Config.Routes]; !ok {
-				known := []string{}
-				for name := range f.Routes {
-					known = append(known, name)
-				}
-				slices.Sort(known)
-				report(at+".routes", unknown("routes", l.Config.Routes, known))
-			}
-			l.Config.Validate(under(at))
-		}
+		l.validate(f, under(at), needCluster(under(at)))
 	}
 	for name, routes := range f.Routes {
 		for i := range routes {
 			at := "routes." + name + "[" + strconv.Itoa(i) + "]"
 			routes[i].Validate(under(at))
-			needCluster(at+".cluster", routes[i].Cluster)
+			needCluster(report)(at+".cluster", routes[i].Cluster)
 		}
 		gw.ValidateRoutes(routes, func(i int, message string) {
 			report("routes."+name+"["+strconv.Itoa(i)+"]", message)

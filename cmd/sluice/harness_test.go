@@ -98,9 +98,16 @@ type running struct {
 // launch starts the binary; it is killed at the end of the test if it still runs.
 func launch(t testing.TB, args ...string) *running {
 	t.Helper()
+	return launchBy(t, nil, args...)
+}
+
+// launchBy is launch by a command that runs another.
+func launchBy(t testing.TB, by []string, args ...string) *running {
+	t.Helper()
 	name, err := binary()
 	must(t, err)
-	r := &running{Cmd: exec.Command(name, args...), t: t, done: make(chan struct{})}
+	all := append(append(by[:len(by):len(by)], name), args...)
+	r := &running{Cmd: exec.Command(all[0], all[1:]...), t: t, done: make(chan struct{})}
 	r.Stdout, r.Stderr = r, r
 	must(t, r.Start())
 	go func() {

@@ -123,6 +123,7 @@ func commands() *cobra.Command {
 				fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			},
 		},
+		explainCommand(),
 		benchCommand(),
 	)
 	return root

@@ -41,15 +41,20 @@ type snapshot struct {
 type listener struct {
 	cfg     Listener
 	routes  []gw.Route
-	uses    []*lb.Cluster // in the order in which the configuration names them
-	handler engine.Acceptor
+	uses    []*lb.Cluster   // in the order in which the configuration names them
+	handler engine.Acceptor // tcp, http
+	flows   *lb.UDPProxy    // udp
+	guard   *guard          // nil: everyone is let in
 	socket  *engine.Listener
+	packets *engine.PacketListener
 	*listenerState
 }
 
 // listenerState is what a listener keeps over reloads, by its name.
 type listenerState struct {
+	preface *lb.PrefaceStats
 	tcp     *lb.ProxyStats
+	udp     *lb.UDPStats
 	http    *gw.Stats
 	gateway atomic.Pointer[gw.Gateway] // that new connections meet; nil once the listener is gone
 }
@@ -101,10 +106,10 @@ func (s *server) apply(f *File) error {
 	if err != nil {
 		return err
 	}
-	var opened []*engine.Listener
+	var opened []*listener
 	fail := func(err error) error {
 		for _, ln := range opened {
-			ln.Close()
+			ln.close()
 		}
 		for _, c := range next.clusters {
 			c.Stop(prev.byName[c.Name()])
@@ -112,14 +117,17 @@ func (s *server) apply(f *File) error {
 		return err
 	}
 	for _, ln := range next.listeners {
-		if old := prev.at(ln.cfg.Address); old != nil {
-			ln.socket = old.socket
+		if old := prev.at(ln.cfg); old != nil {
+			ln.socket, ln.packets = old.socket, old.packets
+			if ln.cfg.Socket != old.cfg.Socket {
+				s.log.Warn("socket options take effect when the listener is opened anew", "listener", ln.cfg.Name)
+			}
 			continue
 		}
-		if ln.socket, err = s.engine.Listen(ln.cfg.Address, ln.cfg.MaxConn, ln.handler); err != nil {
+		if err := ln.open(s.engine); err != nil {
 			return fail(err)
 		}
-		opened = append(opened, ln.socket)
+		opened = append(opened, ln)
 	}
 	adm := s.admin
 	if f.Admin != prev.file.Admin && f.Admin.Address != "" {
@@ -131,18 +139,19 @@ func (s *server) apply(f *File) error {
 	// Nothing fails any more.
 	s.current.Store(next)
 	for _, ln := range next.listeners {
-		ln.gateway.Store(nil)
-		if g, ok := ln.handler.(*gw.Gateway); ok {
-			ln.gateway.Store(g)
-		}
-		ln.socket.Set(ln.cfg.MaxConn, ln.handler)
+		ln.gateway.Store(ln.serves())
+		ln.set()
+		ln.guard.watch(s.log)
 	}
 	for _, old := range prev.listeners {
-		if next.at(old.cfg.Address) == nil {
-			old.socket.Close()
+		if next.at(old.cfg) == nil {
+			old.close()
 		}
 		if next.named(old.cfg.Name) == nil {
 			old.gateway.Store(nil)
+		}
+		if now := next.named(old.cfg.Name); now == nil || now.guard != old.guard {
+			old.guard.stop()
 		}
 	}
 	// One cluster at a time checks an endpoint: the old one ends before the new one begins.
@@ -171,13 +180,17 @@ func (s *server) apply(f *File) error {
 func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
 	loops := s.engine.Loops()
 	next := &snapshot{file: f, byName: map[string]*lb.Cluster{}}
+	abandon := func(err error) (*snapshot, error) {
+		for _, c := range next.clusters {
+			c.Stop(prev.byName[c.Name()])
+		}
+		return nil, err
+	}
+	var err error
 	for _, cfg := range f.Clusters {
 		c, err := lb.NewCluster(cfg, loops, s.log, prev.byName[cfg.Name])
 		if err != nil {
-			for _, c := range next.clusters {
-				c.Stop(prev.byName[c.Name()])
-			}
-			return nil, err
+			return abandon(err)
 		}
 		next.clusters = append(next.clusters, c)
 		next.byName[cfg.Name] = c
@@ -189,37 +202,103 @@ func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
 		if old != nil {
 			ln.listenerState = old.listenerState
 		} else {
-			ln.listenerState = &listenerState{
-				tcp:  &lb.ProxyStats{Loops: make([]lb.ProxyCounters, len(loops))},
-				http: &gw.Stats{Loops: make([]gw.Counters, len(loops))},
-			}
+			ln.listenerState = newListenerState(len(loops))
 		}
-		if cfg.Protocol == "tcp" {
-			ln.uses = []*lb.Cluster{cluster(cfg.ProxyConfig.Cluster)}
-		} else {
-			ln.routes = f.Routes[cfg.Config.Routes]
+		if cfg.Protocol == HTTP {
+			ln.routes = f.Routes[cfg.HTTP.Routes]
 			for _, r := range ln.routes {
 				ln.uses = append(ln.uses, cluster(r.Cluster))
 			}
+		} else {
+			ln.uses = []*lb.Cluster{cluster(cfg.Session.Cluster)}
+			for _, r := range cfg.Session.SNI {
+				ln.uses = append(ln.uses, cluster(r.Cluster))
+			}
 		}
-		switch {
-		case old != nil && ln.same(old):
-			ln.handler = old.handler
-		case cfg.Protocol == "tcp":
-			ln.handler = lb.NewProxy(cfg.ProxyConfig, ln.uses[0], ln.tcp, s.log)
-		default:
-			state := ln.listenerState
-			stale := func(g *gw.Gateway) bool { return state.gateway.Load() != g }
-			ln.handler = gw.New(cfg.Config, ln.routes, cluster, s.workers, ln.http, stale, s.log)
+		if ln.guard, err = newGuard(cfg.Access, old); err != nil {
+			return abandon(fmt.Errorf("listener %s: %w", cfg.Name, err))
+		}
+		if old != nil && ln.same(old) {
+			ln.handler, ln.flows = old.handler, old.flows
+		} else {
+			ln.make(cluster, s)
 		}
 		next.listeners = append(next.listeners, ln)
 	}
 	return next, nil
 }
 
+func newListenerState(loops int) *listenerState {
+	return &listenerState{
+		preface: &lb.PrefaceStats{Loops: make([]lb.PrefaceCounters, loops)},
+		tcp:     &lb.ProxyStats{Loops: make([]lb.ProxyCounters, loops)},
+		udp:     &lb.UDPStats{Loops: make([]lb.UDPCounters, loops)},
+		http:    &gw.Stats{Loops: make([]gw.Counters, loops)},
+	}
+}
+
+// make builds what serves the listener's connections.
+func (ln *listener) make(cluster func(string) *lb.Cluster, s *server) {
+	cfg := &ln.cfg
+	send := cfg.Preface.SendProxyProtocol
+	switch cfg.Protocol {
+	case UDP:
+		ln.flows = lb.NewUDPProxy(cfg.UDP, ln.uses[0], cfg.Session.SessionTimeout, ln.udp, s.log)
+		ln.flows.Admit = ln.guard.admits()
+		return
+	case TCP:
+		ln.handler = lb.NewProxy(cfg.Session, send, cluster, ln.tcp, s.log)
+	case HTTP:
+		state := ln.listenerState
+		stale := func(g *gw.Gateway) bool { return state.gateway.Load() != g }
+		ln.handler = gw.New(cfg.HTTP, send, ln.routes, cluster, s.workers, ln.http, stale, s.log)
+	}
+	ln.handler = lb.NewPreface(cfg.Preface, ln.handler, ln.preface)
+}
+
+// serves is the listener's gateway, if it has one.
+func (ln *listener) serves() *gw.Gateway {
+	h := ln.handler
+	if p, ok := h.(*lb.Preface); ok {
+		h = p.Next()
+	}
+	g, _ := h.(*gw.Gateway)
+	return g
+}
+
+func (ln *listener) terms() engine.Terms {
+	return engine.Terms{Limits: ln.cfg.Limits, Admit: ln.guard.admits(), Handler: ln.handler}
+}
+
+func (ln *listener) open(e *engine.Engine) (err error) {
+	if ln.cfg.Protocol == UDP {
+		ln.packets, err = e.ListenPackets(ln.cfg.Address, ln.flows)
+	} else {
+		ln.socket, err = e.ListenWith(ln.cfg.Address, ln.cfg.Socket, ln.terms())
+	}
+	return err
+}
+
+// set has new connections meet what is configured now.
+func (ln *listener) set() {
+	if ln.packets != nil {
+		ln.packets.Set(ln.flows)
+	} else {
+		ln.socket.SetTerms(ln.terms())
+	}
+}
+
+func (ln *listener) close() {
+	if ln.packets != nil {
+		ln.packets.Close()
+	} else {
+		ln.socket.Close()
+	}
+}
+
 // same says that connections would see no difference between ln and old.
 func (ln *listener) same(old *listener) bool {
-	if ln.cfg != old.cfg || !reflect.DeepEqual(ln.routes, old.routes) {
+	if ln.guard != old.guard || !reflect.DeepEqual(ln.cfg, old.cfg) || !reflect.DeepEqual(ln.routes, old.routes) {
 		return false
 	}
 	for i := range ln.uses {
@@ -230,9 +309,10 @@ func (ln *listener) same(old *listener) bool {
 	return true
 }
 
-func (p *snapshot) at(address string) *listener {
+// at is the listener that has cfg's socket.
+func (p *snapshot) at(cfg Listener) *listener {
 	for _, ln := range p.listeners {
-		if ln.cfg.Address == address {
+		if ln.cfg.Address == cfg.Address && (ln.cfg.Protocol == UDP) == (cfg.Protocol == UDP) {
 			return ln
 		}
 	}
@@ -257,7 +337,7 @@ func (s *server) drain(ctx context.Context) {
 	s.draining.Store(true)
 	p := s.current.Load()
 	for _, ln := range p.listeners {
-		ln.socket.Close()
+		ln.close()
 	}
 	s.changing.Unlock()
 	limit := p.file.DrainTimeout
@@ -286,6 +366,9 @@ func (s *server) stop() {
 	if p := s.current.Load(); p != nil {
 		for _, c := range p.clusters {
 			c.Stop(nil)
+		}
+		for _, ln := range p.listeners {
+			ln.guard.stop()
 		}
 	}
 }

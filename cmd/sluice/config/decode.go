@@ -90,10 +90,13 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
-		if !null {
-			v.Set(reflect.New(v.Type().Elem()))
-			d.value(n, v.Elem(), path)
+		// It matters whether such a value is there: nothing behind its key would pass for either.
+		if null {
+			d.fail(at, "a value is missing")
+			return
 		}
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(n, v.Elem(), path)
 	case reflect.Struct:
 		if m, ok := d.mapping(n, at, null); ok {
 			d.fields(m, at, v, path)

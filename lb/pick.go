@@ -1,0 +1,223 @@
+package lb
+
+import (
+	"errors"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/cespare/xxhash/v2"
+
+	"sluice/engine"
+	"sluice/lb/ring"
+)
+
+// Why there is no endpoint.
+var (
+	ErrNoEndpoint = errors.New("no endpoint is up")
+	ErrFull       = errors.New("every endpoint has as many connections as it may")
+)
+
+// query is one pick: who asks, and who is out of the question. It lives on the stack.
+type query struct {
+	*table
+	loop    *loopState
+	hash    uint64
+	now     time.Duration // on the loop's clock; for ewma alone
+	tried   []*Endpoint
+	checked bool    // not everyone may be picked: see may
+	bound   float64 // what an endpoint may have in flight for each unit of its weight; 0: any number
+	full    bool    // somebody was left out for its max
+}
+
+// may says whether the i-th member is not out of the question.
+func (q *query) may(i int) bool {
+	if !q.checked {
+		return true
+	}
+	m := &q.members[i]
+	if slices.Contains(q.tried, m.Endpoint) {
+		return false
+	}
+	if !q.limited {
+		return true
+	}
+	in := m.InFlight()
+	if m.max > 0 && in >= m.max {
+		q.full = true
+		return false
+	}
+	return q.bound == 0 || float64(in) < math.Ceil(q.bound*float64(m.weight))
+}
+
+// relax raises the bound to where the least busy of those who are not out of the question for another reason has room: it
+// is over all endpoints, and some may be left out. It says whether there is anybody.
+func (q *query) relax() bool {
+	if q.bound == 0 {
+		return false
+	}
+	q.bound = 0
+	least := math.Inf(1)
+	for i := range q.members {
+		if q.may(i) {
+			m := &q.members[i]
+			least = min(least, float64(m.InFlight()+1)/float64(m.weight))
+		}
+	}
+	if math.IsInf(least, 1) {
+		return false
+	}
+	q.bound = least * (1 - 1e-12) // what rounding adds must not make room for one more
+	return true
+}
+
+// most is what the i-th member may have in flight.
+func (q *query) most(i int) int64 {
+	most := int64(math.MaxInt64)
+	m := &q.members[i]
+	if m.max > 0 {
+		most = m.max
+	}
+	if q.bound > 0 {
+		most = min(most, int64(math.Ceil(q.bound*float64(m.weight))))
+	}
+	return most
+}
+
+// first is the first member from the i-th on that may be picked, going round; -1 if there is none.
+func (q *query) first(i int) int {
+	for range q.members {
+		if i >= len(q.members) {
+			i = 0
+		}
+		if q.may(i) {
+			return i
+		}
+		i++
+	}
+	return -1
+}
+
+// choose is the index of the member for q; -1 if there is none.
+func (q *query) choose() int {
+	if len(q.members) == 0 {
+		return -1
+	}
+	switch q.picker {
+	case LeastConn:
+		return q.leastConn()
+	case Random:
+		return q.random()
+	case P2C:
+		return q.lessBusy()
+	case EWMA:
+		return q.faster()
+	case SourceHash:
+		return q.sourceHash()
+	case Maglev:
+		return q.slot()
+	case Ring:
+		return q.ringed()
+	case HRW:
+		return q.highest()
+	}
+	return q.roundRobin()
+}
+
+func (c *Cluster) query(l *engine.Loop, hash uint64, tried []*Endpoint) query {
+	t := c.table.Load()
+	q := query{table: t, loop: &c.shared.loops[l.ID()], hash: hash, tried: tried, checked: t.limited || len(tried) > 0}
+	if t.bounded > 0 {
+		q.bound = t.bounded * float64(c.shared.inFlight()+1) / t.weights
+	}
+	if t.picker == EWMA {
+		q.now = l.Now()
+	}
+	return q
+}
+
+// Pick chooses an endpoint for loop l; nil if there is none. hash places it for the pickers that hash. Endpoints in
+// tried are left out. It allocates nothing and takes no lock.
+func (c *Cluster) Pick(l *engine.Loop, hash uint64, tried []*Endpoint) *Endpoint {
+	q := c.query(l, hash, tried)
+	i := q.choose()
+	if i < 0 && q.relax() {
+		i = q.choose()
+	}
+	if i < 0 {
+		return nil
+	}
+	return q.members[i].Endpoint
+}
+
+// Take is Pick that counts the session or exchange in; Endpoint.End counts it out. The error is ErrNoEndpoint or
+// ErrFull. Bounds on what endpoints have in flight hold also against Takes of other loops.
+func (c *Cluster) Take(l *engine.Loop, hash uint64, tried []*Endpoint) (*Endpoint, error) {
+	q := c.query(l, hash, tried)
+	for {
+		i := q.choose()
+		switch {
+		case i >= 0 && !q.limited:
+			q.members[i].Begin(l)
+			return q.members[i].Endpoint, nil
+		case i >= 0:
+			if q.members[i].begin(l, q.most(i)) {
+				return q.members[i].Endpoint, nil
+			}
+			// Another loop took the last place. Whoever loses so often as not to come to an end lets others in.
+		case q.relax():
+		case q.full:
+			return nil, ErrFull
+		default:
+			return nil, ErrNoEndpoint
+		}
+	}
+}
+
+// Hash places a session by the cluster's key: client is who it is for, peer who made the connection, name the server
+// that the client's TLS hello asks for, if it is known. 0 if the picker does not hash.
+func (c *Cluster) Hash(client, peer netip.AddrPort, name []byte) uint64 {
+	if !c.cfg.Picker.Hashes() {
+		return 0
+	}
+	switch {
+	case c.cfg.HashKey == SNI && len(name) > 0:
+		return c.hash(name)
+	case c.cfg.HashKey == PeerIP:
+		client = peer
+	}
+	var key addrKey
+	return c.hash(key.of(client, c.cfg.HashKey == Client))
+}
+
+// hash is of any key. The ring's is libmemcached's, so that its placement is, too.
+func (c *Cluster) hash(key []byte) uint64 {
+	if c.cfg.Picker == Ring {
+		return uint64(ring.Hash(key))
+	}
+	return xxhash.Sum64(key)
+}
+
+// addrKey is an address as the bytes that are hashed.
+type addrKey struct {
+	ip   [16]byte
+	port [2]byte
+}
+
+func (k *addrKey) of(a netip.AddrPort, withPort bool) []byte {
+	k.ip = a.Addr().As16()
+	n := len(k.ip)
+	if withPort {
+		k.port = [2]byte{byte(a.Port() >> 8), byte(a.Port())}
+		n += len(k.port)
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(k)), n)
+}
+
+// HashAddr hashes a client's address, and its port too if that is to count.
+func HashAddr(a netip.AddrPort, withPort bool) uint64 {
+	var k addrKey
+	return xxhash.Sum64(k.of(a, withPort))
+}
