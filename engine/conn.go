@@ -44,8 +44,8 @@ const (
 	dialling
 	queued // waits for the turn that Loop.Again promised
 	broken // a read or a write has failed, or the socket told of an error
-	nagle // Nagle's algorithm is still on: see RawWrite
-	wrote // something has been written
+	nagle  // Nagle's algorithm is still on: see RawWrite
+	wrote  // something has been written
 	wroteFIN
 	closed
 )
@@ -62,7 +62,7 @@ type Conn struct {
 	about   any // what is known of the connection beyond its socket
 	fd      int
 	source  uint32 // where the listener counts its source; 0: nowhere
-	tag     int32 // on its events
+	tag     int32  // on its events
 	state   uint16
 }
 

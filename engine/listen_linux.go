@@ -52,7 +52,10 @@ type acceptor struct {
 	loop   *Loop
 	fd     int
 	rest   timer
-	queued bool
+	most   int    // how many a turn takes, see ready
+	filled uint32 // the last turn that took so many
+	wary   uint32 // no growth before this turn
+	paused bool
 	count  ListenerCounters
 }
 
@@ -245,7 +248,8 @@ func (ln *Listener) left(slot uint32) {
 }
 
 func (a *acceptor) start() {
-	if err := a.loop.watch(a.fd, unix.EPOLLIN|unix.EPOLLET, a); err != nil {
+	a.most = 1
+	if err := a.loop.watch(a.fd, unix.EPOLLIN, a); err != nil {
 		a.loop.log.Error("listener cannot be polled", "listener", a.address, "error", err)
 	}
 }
@@ -259,25 +263,28 @@ func (a *acceptor) close() {
 	}
 }
 
-// ready implements watcher.
-func (a *acceptor) ready(uint32) { a.accept() }
-
-// expire ends a rest.
-func (a *acceptor) expire() { a.accept() }
-
-// resume goes on after a full batch.
-func (a *acceptor) resume() {
-	a.queued = false
-	if a.loop.watcher(a.fd) == a {
-		a.accept()
+// ready implements watcher. The socket is armed level-triggered, unlike connections: an accept that finds nothing costs
+// the kernel nearly as much as one that does, for it has made the new socket by then, and to be told that nothing is
+// there the price is a look in the next wait. So a turn takes as many as came of late: twice as many as the last one if
+// there are still more, and half as many once it was told that there are not.
+func (a *acceptor) ready(uint32) {
+	turn := a.loop.turns
+	if a.filled == turn-1 && int32(turn-a.wary) >= 0 {
+		a.most = min(2*a.most, acceptBatch)
+	}
+	switch a.acceptUpTo(a.most) {
+	case a.most:
+		a.filled = turn
+	default:
+		a.most, a.wary = max(a.most/2, 1), turn+acceptWary
 	}
 }
 
-// accept takes a batch. The socket is armed edge-triggered: as long as it is not empty, somebody must come back.
-func (a *acceptor) accept() {
-	if a.acceptUpTo(acceptBatch) == acceptBatch && !a.queued {
-		a.queued = true
-		a.loop.enqueue(a)
+// expire ends a rest.
+func (a *acceptor) expire() {
+	if a.paused {
+		a.paused = false
+		a.loop.poller.change(a.fd, unix.EPOLLIN)
 	}
 }
 
@@ -311,7 +318,7 @@ func (a *acceptor) acceptUpTo(n int) int {
 		case unix.EAGAIN:
 			return i
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			// What waits stays in the backlog, and the edge has been spent: come back by the clock.
+			// What waits stays in the backlog: come back by the clock.
 			if l.count.AcceptErrors.Load()%logEvery == 0 {
 				l.log.Warn("cannot accept, resting", "listener", a.address, "error", e, "rest", acceptRetry)
 			}
@@ -324,6 +331,9 @@ func (a *acceptor) acceptUpTo(n int) int {
 	}
 	return n
 }
+
+// acceptWary is for how many turns a batch does not grow after one that was too large.
+const acceptWary = 32
 
 // take makes a connection of fd and hands it over, or resets it: false then.
 func (a *acceptor) take(fd int, peer netip.AddrPort, t *Terms) bool {
@@ -354,6 +364,10 @@ func (a *acceptor) take(fd int, peer netip.AddrPort, t *Terms) bool {
 // pause comes back in about d, but soon: there may be other terms by then, or what is waited for was given back. Loops
 // that wait for the same come back in an order that changes, so that each of them gets some of it.
 func (a *acceptor) pause(d time.Duration) {
+	if !a.paused {
+		a.paused = true
+		a.loop.poller.change(a.fd, 0)
+	}
 	a.loop.wheel.set(&a.rest, min(d, acceptRetry)+rand.N(2*tick))
 }
 

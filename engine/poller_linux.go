@@ -68,6 +68,12 @@ func (p *poller) add(fd int, events uint32, tag int32) error {
 	return nil
 }
 
+// change arms fd, which was added with tag 0, for other events.
+func (p *poller) change(fd int, events uint32) {
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	_, _, _ = unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.fd), unix.EPOLL_CTL_MOD, uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+}
+
 // wait takes a batch of events; block says whether to wait for one.
 //
 // It blocks in two steps. A busy loop waits for less than a millisecond, and stays on its thread and processor for that:

@@ -19,6 +19,7 @@ type packetProxy struct {
 	engine  *Engine
 	to      []Addr // the next one for a flow that is refused
 	flows   []map[Path]*packetFlow
+	copies  int // of each answer
 	lost    atomic.Int64
 	refused atomic.Int64
 	drained atomic.Int64
@@ -37,7 +38,7 @@ type packetFlow struct {
 func newPacketProxy(t testing.TB, loops int, address string, to ...string) *packetProxy {
 	t.Helper()
 	e := newEngine(t, Config{Loops: loops})
-	p := &packetProxy{engine: e}
+	p := &packetProxy{engine: e, copies: 1}
 	for range loops {
 		p.flows = append(p.flows, map[Path]*packetFlow{})
 	}
@@ -80,7 +81,9 @@ func (f *packetFlow) Received(b []byte, segment int) {
 	if segment > 0 {
 		f.p.answers.Add(1)
 	}
-	f.s.Reply(&f.path, b, segment)
+	for range f.p.copies {
+		f.s.Reply(&f.path, b, segment)
+	}
 }
 
 func (f *packetFlow) Lost(n int) { f.p.lost.Add(int64(n)) }

@@ -207,6 +207,67 @@ func TestBurstOfAnswers(t *testing.T) {
 	}
 }
 
+// A flow that was busy, and is not any more, still knows trains from datagrams.
+func TestTrainAfterBusyTimes(t *testing.T) {
+	end := bindUDP(t, "127.0.0.1:0")
+	p := newPacketProxy(t, 1, "127.0.0.1:0", end.LocalAddr().String())
+	c := dialUDP(t, p.Bound())
+	c.say([]byte("hello"))
+	_, _, from := end.next()
+	tell := func(s string) {
+		t.Helper()
+		_, err := end.WriteToUDPAddrPort([]byte(s), from)
+		must(t, err)
+	}
+	flow := p.flow(t)
+	for !flow.coalesced {
+		release := held(p.engine.Loops()[0])
+		for range 3 * burst {
+			tell("busy")
+		}
+		release()
+		for range 3 * burst {
+			c.hears([]byte("busy"))
+		}
+	}
+	for flow.bursts > 0 {
+		tell("calm")
+		c.hears([]byte("calm"))
+	}
+	end.train([]byte("aaabbbcc"), 3, from)
+	for _, want := range []string{"aaa", "bbb", "cc"} {
+		c.hears([]byte(want))
+	}
+	if p.answers.Load() == 0 {
+		t.Error("the train did not come as one")
+	}
+}
+
+// More answers in a turn than a loop has room for.
+func TestAnswersOfManyFlowsInOneTurn(t *testing.T) {
+	end := bindUDP(t, "127.0.0.1:0")
+	p := newPacketProxy(t, 1, "127.0.0.1:0", end.LocalAddr().String())
+	p.copies = 2
+	var clients []*datagrams
+	var known []netip.AddrPort
+	for range 3 * packetBatch {
+		c := dialUDP(t, p.Bound())
+		c.say([]byte("hello"))
+		_, _, from := end.next()
+		clients, known = append(clients, c), append(known, from)
+	}
+	release := held(p.engine.Loops()[0])
+	for i, to := range known {
+		_, err := end.WriteToUDPAddrPort([]byte(strconv.Itoa(i)), to)
+		must(t, err)
+	}
+	release()
+	for i, c := range clients {
+		c.hears([]byte(strconv.Itoa(i)))
+		c.hears([]byte(strconv.Itoa(i)))
+	}
+}
+
 // Trains that the kernel does not take (here for want of checksums, as else for datagrams longer than the MTU) are sent
 // one by one.
 func TestTrainsThatCannotBeSent(t *testing.T) {
@@ -287,6 +348,12 @@ func TestDatagramAddressInUse(t *testing.T) {
 	e := newEngine(t, Config{Loops: 2})
 	before := openFDs(t)
 	if _, err := e.ListenPackets(other.LocalAddr().String(), &packetProxy{}); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("%v", err)
+	}
+	// One of our own kind would share the address.
+	p := newPacketProxy(t, 1, "127.0.0.1:0")
+	before = openFDs(t)
+	if _, err := e.ListenPackets(p.Bound(), &packetProxy{}); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("%v", err)
 	}
 	if _, err := e.ListenPackets("unix:/tmp/x", &packetProxy{}); err == nil {

@@ -11,8 +11,6 @@ import (
 	"sluice/engine"
 )
 
-var allPickers = []Picker{RoundRobin, LeastConn, Random, P2C, EWMA, SourceHash, Maglev, Ring, HRW}
-
 // busy is a cluster of n endpoints, each with a random number of sessions and a random speed.
 func busy(t testing.TB, e *engine.Engine, p Picker, n int, change func(*Config)) *Cluster {
 	t.Helper()

@@ -93,7 +93,8 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 	if prev == nil {
 		// Loops start apart from each other, so that together too they go round.
 		for i := range c.shared.loops {
-			c.shared.loops[i].turn = uint32(i * len(c.table.Load().schedule) / len(loops))
+			t := c.table.Load()
+			c.shared.loops[i].turn = uint32(i * max(len(t.schedule), len(t.members)) / len(loops))
 		}
 	}
 	return c, nil
@@ -404,6 +405,9 @@ func (c *Cluster) rebuild(now time.Time) (growing bool, err error) {
 	t, err := newTable(&c.cfg, members, c.table.Load())
 	if err != nil {
 		return false, err
+	}
+	for i := range members {
+		members[i].place.Store(uint32(i))
 	}
 	c.table.Store(t)
 	c.rebuilt.Add(1)

@@ -21,6 +21,7 @@ type Endpoint struct {
 	shared  *shared
 	local   []Local
 	changed atomic.Pointer[func()]
+	place   atomic.Uint32 // among the members of the newest table
 
 	_        [64]byte // what every session writes is apart from what every pick reads
 	inFlight atomic.Int64
@@ -200,6 +201,7 @@ func (ep *Endpoint) End(l *engine.Loop) {
 	ep.inFlight.Add(-1)
 	s := &ep.shared.loops[l.ID()]
 	s.inFlight.Store(s.inFlight.Load() - 1)
+	s.least.end(ep.place.Load())
 	if ep.shared.waiting.Load() > 0 {
 		ep.shared.wake()
 	}

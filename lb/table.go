@@ -17,7 +17,7 @@ import (
 // table is what picks look at: the endpoints that count at present, and what was prepared of them. Immutable, and
 // shared by the loops.
 type table struct {
-	picker  Picker
+	kind    kind
 	members []member
 	limited bool    // members have bounds on what is in flight
 	bounded float64 // Config.BoundedLoad
@@ -25,10 +25,28 @@ type table struct {
 
 	schedule []uint16 // round_robin, source_hash
 	alias    []alias  // random, p2c, ewma
-	maglev   *maglev.Table
+	slots    []uint16 // maglev's or hrw's
 	ring     *ring.Table
 	hrw      *hrw.Table
 }
+
+// kind is a picker as a number, which a switch tells apart in no time.
+type kind uint8
+
+const (
+	byTurn kind = iota
+	byLoad
+	byChance
+	byTwo
+	bySpeed
+	bySource
+	bySlot
+	byPoint
+	byScore
+)
+
+var kinds = map[Picker]kind{RoundRobin: byTurn, LeastConn: byLoad, Random: byChance, P2C: byTwo, EWMA: bySpeed,
+	SourceHash: bySource, Maglev: bySlot, Ring: byPoint, HRW: byScore}
 
 // member is an endpoint as one cluster sees it.
 type member struct {
@@ -167,7 +185,7 @@ func ramp(members []member, slow time.Duration, now time.Time) bool {
 
 // newTable prepares picks among members. was is the table before, or nil, of which parts may serve again.
 func newTable(cfg *Config, members []member, was *table) (*table, error) {
-	t := &table{picker: cfg.Picker, members: members, bounded: cfg.BoundedLoad}
+	t := &table{kind: kinds[cfg.Picker], members: members, bounded: cfg.BoundedLoad}
 	for i := range members {
 		t.weights += float64(members[i].weight)
 		t.limited = t.limited || members[i].max > 0
@@ -179,7 +197,10 @@ func newTable(cfg *Config, members []member, was *table) (*table, error) {
 	case Random, P2C, EWMA:
 		t.alias = newAlias(members)
 	case Maglev:
-		t.maglev, err = maglev.New(nameAndWeight(members, func(n string, w int) maglev.Endpoint { return maglev.Endpoint{Name: n, Weight: w} }), cfg.TableSize)
+		var m *maglev.Table
+		if m, err = maglev.New(nameAndWeight(members, func(n string, w int) maglev.Endpoint { return maglev.Endpoint{Name: n, Weight: w} }), cfg.TableSize); err == nil {
+			t.slots = m.Slots()
+		}
 	case Ring:
 		t.ring, err = ring.New(nameAndWeight(members, func(n string, w int) ring.Endpoint { return ring.Endpoint{Name: n, Weight: w} }))
 	case HRW:
@@ -188,6 +209,9 @@ func newTable(cfg *Config, members []member, was *table) (*table, error) {
 			t.hrw, err = was.hrw.Update(eps)
 		} else {
 			t.hrw, err = hrw.New(eps, cfg.TableSize)
+		}
+		if err == nil {
+			t.slots = t.hrw.Slots()
 		}
 	default:
 		t.schedule = smooth(members)

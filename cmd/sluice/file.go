@@ -92,10 +92,14 @@ func (f *File) validate(report func(path, message string)) {
 		if byName[l.Name] && l.Name != "" {
 			report(at+".name", fmt.Sprintf("a second listener named %q", l.Name))
 		}
-		if byAddress[l.Address] && l.Address != "" {
+		socket := l.Address
+		if l.Protocol == UDP {
+			socket += "/udp"
+		}
+		if byAddress[socket] && l.Address != "" {
 			report(at+".address", fmt.Sprintf("a second listener on %s", l.Address))
 		}
-		byName[l.Name], byAddress[l.Address] = true, true
+		byName[l.Name], byAddress[socket] = true, true
 		if l.Address != "" {
 			if err := engine.CheckAddr(l.Address, true); err != nil {
 				report(at+".address", "bad address "+err.Error())

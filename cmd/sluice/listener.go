@@ -69,7 +69,7 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 		for _, key := range given(reflect.ValueOf(p.value)) {
 			shared := key == "cluster" || key == "session_timeout"
 			if !slices.Contains(p.of, l.Protocol) && !(shared && l.Protocol == UDP) {
-				report(key, fmt.Sprintf("is not for %s listeners, but for %s", l.Protocol, protocols(p.of, shared)))
+				report(key, fmt.Sprintf("key %q is not for %s listeners, but for %s", key, l.Protocol, protocols(p.of, shared)))
 			}
 		}
 	}

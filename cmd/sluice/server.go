@@ -119,9 +119,6 @@ func (s *server) apply(f *File) error {
 	for _, ln := range next.listeners {
 		if old := prev.at(ln.cfg); old != nil {
 			ln.socket, ln.packets = old.socket, old.packets
-			if ln.cfg.Socket != old.cfg.Socket {
-				s.log.Warn("socket options take effect when the listener is opened anew", "listener", ln.cfg.Name)
-			}
 			continue
 		}
 		if err := ln.open(s.engine); err != nil {
@@ -140,7 +137,7 @@ func (s *server) apply(f *File) error {
 	s.current.Store(next)
 	for _, ln := range next.listeners {
 		ln.gateway.Store(ln.serves())
-		ln.set()
+		ln.set(s.log)
 		ln.guard.watch(s.log)
 	}
 	for _, old := range prev.listeners {
@@ -280,11 +277,14 @@ func (ln *listener) open(e *engine.Engine) (err error) {
 }
 
 // set has new connections meet what is configured now.
-func (ln *listener) set() {
+func (ln *listener) set(log *slog.Logger) {
 	if ln.packets != nil {
 		ln.packets.Set(ln.flows)
-	} else {
-		ln.socket.SetTerms(ln.terms())
+		return
+	}
+	ln.socket.SetTerms(ln.terms())
+	if err := ln.socket.SetOptions(ln.cfg.Socket); err != nil {
+		log.Error("socket options not changed", "listener", ln.cfg.Name, "error", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -385,6 +386,44 @@ func TestQueriesHaveAGap(t *testing.T) {
 			t.Errorf("tries again in %v, %v; want about %v", wait, err, want)
 		}
 	}
+}
+
+// A query that blocks may take its wait as well.
+func TestWaitIsNoSilence(t *testing.T) {
+	a := newAgent(t, 7, "[]")
+	s := watching(a, Consul{Wait: patience})
+	_, _, err := s.ask(t.Context())
+	must(t, err)
+	s.grace = 1
+	a.now(8, entries(at("10.0.0.1")))
+	if set, _, err := s.ask(t.Context()); len(set) != 1 {
+		t.Errorf("%q, %v", describe(set), err)
+	}
+}
+
+func TestConnectionsEndWithRun(t *testing.T) {
+	a := newAgent(t, 7, entries(at("10.0.0.1")))
+	var open atomic.Int64
+	counted := httptest.NewUnstartedServer(a)
+	counted.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	counted.Start()
+	t.Cleanup(counted.Close)
+	s := watching(a, Consul{})
+	s.cfg.Address, s.gap = counted.Listener.Addr().String(), time.Hour
+	w := watch(t, s)
+	w.next("10.0.0.1:80")
+	if open.Load() != 1 {
+		t.Errorf("%d connections", open.Load())
+	}
+	w.stop()
+	eventually(t, "the idle connection is closed", func() bool { return open.Load() == 0 })
 }
 
 func TestRunEndsWhileAQueryBlocks(t *testing.T) {

@@ -102,7 +102,8 @@ func TestServices(t *testing.T) {
 func TestTargetsAddressesComeWithTheAnswer(t *testing.T) {
 	n := newNameserver(t, answersWith(func(m *dns.Msg) {
 		m.Answer = rrs(t, "app.test. 60 SRV 0 0 81 A.test.", "app.test. 60 SRV 0 0 82 b.test.")
-		m.Extra = rrs(t, "a.TEST. 60 A 10.0.0.1", "a.test. 60 AAAA 2001:db8::1", "b.test. 60 A 10.0.0.2", "stranger.test. 60 A 10.9.9.9")
+		m.Extra = rrs(t, "a.TEST. 60 A 10.0.0.1", "a.test. 60 AAAA 2001:db8::1", "b.test. 60 A 10.0.0.2", "stranger.test. 60 A 10.9.9.9",
+			"a.test. 60 CH A 10.9.9.9")
 	}))
 	s := asking(app(SRV), n.addr)
 	resolves(t, s, "", "10.0.0.1:81", "10.0.0.2:82 weight 2", "[2001:db8::1]:81")
@@ -445,11 +446,11 @@ func TestQuestionsInFlightAreBounded(t *testing.T) {
 	n := newNameserver(t, func(w dns.ResponseWriter, r *dns.Msg) {
 		select {
 		case now <- struct{}{}:
+			<-time.After(time.Millisecond)
+			<-now
 		default:
 			t.Error("more at once")
 		}
-		<-time.After(time.Millisecond)
-		<-now
 		good(w, r)
 	})
 	set, _, err := asking(app(SRV), n.addr).resolve(t.Context())

@@ -45,7 +45,9 @@ func weighted(n int) []Endpoint {
 
 func TestSlotIsTheHighestScores(t *testing.T) {
 	const size = 5000
-	for name, endpoints := range map[string][]Endpoint{"equal": equal(50), "weighted": weighted(50), "far apart": {{"a", 1}, {"b", 30}, {"c", 900}}} {
+	for name, endpoints := range map[string][]Endpoint{
+		"equal": equal(50), "weighted": weighted(50), "far apart": {{"a", 1}, {"b", 30}, {"c", 900}},
+	} {
 		table := fill(t, size, endpoints...)
 		for s := range size {
 			best, highest := -1, 0.0

@@ -28,7 +28,7 @@ const slack = (1 + 0x1p-40) * 0x1p53
 func exponential(u float64) float64 {
 	// 1-u = m·2ᵉ with m from √½ to √2, so that e is 0 for small u, and 1-m is u then, exactly.
 	const root = 0x3fe6a09e667f3bcd // √½
-	bits := int64(math.Float64bits(1 - u*0x1p-53))
+	bits := int64(math.Float64bits(1 - float64(u*0x1p-53)))
 	e := (bits - root) >> 52
 	m := math.Float64frombits(uint64(bits - e<<52))
 	// -ln m = 2 artanh s = 2 (s + s³/3 + s⁵/5 + …), where s² is 0.03 at most.
@@ -38,5 +38,6 @@ func exponential(u float64) float64 {
 	sum = float64(sum*z) + 1.0/7
 	sum = float64(sum*z) + 1.0/5
 	sum = float64(sum*z) + 1.0/3
-	return 2*(s+float64(float64(s*z)*sum)) - float64(float64(e)*math.Ln2)
+	s += float64(float64(s*z) * sum)
+	return float64(2*s) - float64(float64(e)*math.Ln2)
 }

@@ -38,7 +38,7 @@ type Header struct {
 
 	// The rest is version 2's alone. Read, it is part of the bytes that were scanned; nil: it was not there.
 
-	SNI      []byte // the host name that the client asked for, at most 255 bytes of UTF-8 without control characters
+	SNI      []byte // the host name that the client asked for, at most 255 bytes of UTF-8 without spaces and control characters
 	ALPN     []byte // the protocol that it speaks, at most 255 bytes (RFC 7301, section 3.1)
 	UniqueID []byte // names the connection, at most 128 bytes
 	Checksum bool   // with a CRC32C, which was right

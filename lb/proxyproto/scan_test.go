@@ -64,6 +64,8 @@ func examples() (list []example) {
 		f("PROXY TCP4 "+fields+"\r\n", errFields.Reason)
 	}
 	f("PROXY TCP4 1.2.3.4  1.2.3.5 1 2\r\n", errFields.Reason)
+	f("PROXY TCP4 1.2.3.4 1.2.3.5 1  2\r\n", errFields.Reason)
+	f("PROXY TCP4 1.2.3.4 1.2.3.5 8090 9123\r\n", "38 v1 1.2.3.4:8090 > 1.2.3.5:9123")
 	for _, fields := range []string{"1.2.3 1.2.3.5 1 2", "1.2.3.4.5 1.2.3.5 1 2", "1.2.3.256 1.2.3.5 1 2", "01.2.3.4 1.2.3.5 1 2", "1.2.3.4 1.2.3.00 1 2",
 		"+1.2.3.4 1.2.3.5 1 2", "1.2.3.4 ::1 1 2", "::1 ::1 1 2", "::ffff:1.2.3.4 ::ffff:1.2.3.4 1 2", "0x1.2.3.4 1.2.3.5 1 2", "a b 1 2", "  1 2",
 		"1.2.3.4\t 1.2.3.5 1 2", "1.2.3.4\x00 1.2.3.5 1 2"} {
@@ -135,7 +137,7 @@ func examples() (list []example) {
 	for _, v := range []string{strings.Repeat("x", 255), strings.Repeat("ä", 127)} {
 		g(with(value(2, v)), fmt.Sprint(31+len(v), " v2 ", reads4, " sni=", v))
 	}
-	for _, v := range []string{strings.Repeat("x", 256), "a\xff", "\xc0\x80", "a\x00b", "a\nb", "a\x7f"} {
+	for _, v := range []string{strings.Repeat("x", 256), "a\xff", "\xc0\x80", "a\x00b", "a\nb", "a b", "a\x7f"} {
 		g(with(value(2, v)), errSNI.Reason)
 	}
 	g(with(value(1, strings.Repeat("x", 255))), "286 v2 "+reads4+" alpn="+strings.Repeat("x", 255))

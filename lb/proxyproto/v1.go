@@ -71,10 +71,10 @@ func line(b []byte) (int, error) {
 
 // fields reads "source dest source-port dest-port".
 func (h *Header) fields(p []byte, is4 bool) error {
-	source, p, ok1 := bytes.Cut(p, space)
-	dest, p, ok2 := bytes.Cut(p, space)
-	sourcePort, destPort, ok3 := bytes.Cut(p, space)
-	if !ok1 || !ok2 || !ok3 || bytes.IndexByte(destPort, ' ') >= 0 {
+	source, p, _ := bytes.Cut(p, space)
+	dest, p, _ := bytes.Cut(p, space)
+	sourcePort, destPort, ok := bytes.Cut(p, space)
+	if !ok || bytes.IndexByte(destPort, ' ') >= 0 {
 		return errFields
 	}
 	from, ok1 := address(source, is4)
@@ -98,7 +98,7 @@ func address(p []byte, is4 bool) (netip.Addr, bool) {
 	if bytes.IndexByte(p, '%') >= 0 || bytes.IndexByte(p, ':') < 0 != is4 {
 		return netip.Addr{}, false
 	}
-	// The address keeps nothing of the string, which a zone alone would be kept of.
+	// The string is used within the call alone: of what is kept, only a zone is text.
 	a, err := netip.ParseAddr(unsafe.String(unsafe.SliceData(p), len(p)))
 	return a.Unmap(), err == nil
 }

@@ -56,14 +56,12 @@ func scan2(b []byte, h *Header) (int, error) {
 		return 0, ErrPartial
 	}
 	read := Header{Version: 2, Local: true}
-	// A LOCAL header's family is to be ignored: one that promises addresses need not have them, and nothing else then.
-	if n >= headV2+addresses {
-		if command == commandProxy {
-			read.block(family, b[headV2:])
-		}
-		if err := read.tlvs(b[:n], headV2+addresses); err != nil {
-			return 0, err
-		}
+	if command == commandProxy {
+		read.block(family, b[headV2:])
+	}
+	// A LOCAL header's family is to be ignored: one that is shorter than its addresses is none the worse.
+	if err := read.tlvs(b[:n], headV2+addresses); err != nil {
+		return 0, err
 	}
 	*h = read
 	return n, nil
@@ -165,10 +163,10 @@ func (h *Header) tlvs(header []byte, at int) error {
 	return nil
 }
 
-// text says that v may be a host name: bounded, UTF-8, and nothing that would break a line of a log.
+// text says that v may be a host name: bounded, UTF-8, and nothing that would break a log's line into more fields.
 func text(v []byte) bool {
 	for _, c := range v {
-		if c < ' ' || c == 0x7f {
+		if c <= ' ' || c == 0x7f {
 			return false
 		}
 	}

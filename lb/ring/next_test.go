@@ -40,7 +40,7 @@ func TestNextIsTheFirstOnTheRingNotSkipped(t *testing.T) {
 }
 
 func TestNextAsksEachOnce(t *testing.T) {
-	for _, n := range []int{1, 100, 1100} {
+	for _, n := range []int{1, 100, 1024, 1025, 1100} {
 		table := build(t, equal(n)...)
 		asked := make([]int, n)
 		if got := table.Next(1<<31, func(i int) bool { asked[i]++; return true }); got != -1 {

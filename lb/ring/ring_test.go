@@ -84,6 +84,15 @@ func TestOrderOfEndpointsDoesNotMatter(t *testing.T) {
 	f(true, Endpoint{"127.0.0.1:10237", 1}, Endpoint{"127.0.0.1:9370", 1})
 }
 
+func TestOfOneNameTheFirstHasThePoints(t *testing.T) {
+	table := build(t, Endpoint{"b:1", 1}, Endpoint{"a:1", 1}, Endpoint{"a:1", 1})
+	around(table, func(hash uint32) {
+		if got := table.Lookup(hash); got == 2 {
+			t.Errorf("hash %08x is the second's", hash)
+		}
+	})
+}
+
 func TestNamesAreHashedAsByLibmemcached(t *testing.T) {
 	f := func(name, want string) {
 		t.Helper()

@@ -85,8 +85,9 @@ func reals(t testing.TB) (list []client) {
 	add("a name with a dot at its end", "api.test", &tls.Config{ServerName: "api.test."}) // the client takes it off
 	add("an address", "", &tls.Config{ServerName: "192.0.2.1"})
 	add("the longest name", strings.Repeat("a.", 127)+"b", &tls.Config{ServerName: strings.Repeat("a.", 127) + "b"})
-	add("protocols", "api.test", &tls.Config{ServerName: "api.test", NextProtos: []string{"h2", "http/1.1"}})
-	add("protocols and no name", "", &tls.Config{NextProtos: []string{"acme-tls/1"}})
+	add("protocols", "api.test", &tls.Config{ServerName: "api.test", NextProtos: []string{"h2", "http/1.1"},
+		CurvePreferences: classic})
+	add("protocols and no name", "", &tls.Config{NextProtos: []string{"acme-tls/1"}, CurvePreferences: classic})
 	add("TLS 1.2", "api.test", &tls.Config{ServerName: "api.test", MaxVersion: tls.VersionTLS12})
 	add("TLS 1.0", "api.test", &tls.Config{ServerName: "api.test", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10})
 	add("TLS 1.3 without post-quantum keys", "api.test", &tls.Config{ServerName: "api.test", CurvePreferences: classic})
@@ -100,7 +101,8 @@ func reals(t testing.TB) (list []client) {
 	add("an encrypted hello within", "public.test", &tls.Config{ServerName: "secret.test", MinVersion: tls.VersionTLS13,
 		EncryptedClientHelloConfigList: echList(t, "public.test")})
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		cfg := &tls.Config{ServerName: "api.test", MaxVersion: v, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+		cfg := &tls.Config{ServerName: "api.test", MaxVersion: v, CurvePreferences: classic,
+			ClientSessionCache: tls.NewLRUClientSessionCache(0)}
 		meet(t, cfg)
 		add("a session of "+tls.VersionName(v)+" resumed", "api.test", cfg)
 	}
