@@ -256,7 +256,7 @@ func (c *Cluster) admit(m member, now time.Time) {
 	case m.cfg.State != discovery.Maint && stop == nil:
 		ctx, cancel := context.WithCancel(c.ctx)
 		c.checks[ep] = cancel
-		target := health.Target{Address: ep.address, Preface: c.preface()}
+		target := health.Target{Address: ep.address, Preface: c.preface(), Needed: func() bool { return c.Eligible() == 0 }}
 		c.running.Go(func() {
 			c.checker.Run(ctx, target, ep.Healthy(), func(up bool, why error) { c.checked(ep, up, why) })
 		})

@@ -160,7 +160,8 @@ func (c *Config) subset(all []member) []member {
 }
 
 const (
-	// rampScale is what weights are multiplied by while one of them grows.
+	// rampScale is what weights are multiplied by where they may have to grow. Always: a table that is made of the one
+	// before needs their scale to stay.
 	rampScale = 100
 	// rampFrom is the part of its weight that an endpoint begins with, in percent: enough to be noticed, by us and by it.
 	rampFrom = 10
@@ -169,16 +170,19 @@ const (
 // ramp scales down the weights of members that have come up within slow start. It says whether there are any.
 func ramp(members []member, slow time.Duration, now time.Time) bool {
 	part := func(m *member) int {
-		if m.since.IsZero() || slow <= 0 {
+		if m.since.IsZero() {
 			return rampScale
 		}
 		return min(max(int(now.Sub(m.since)*rampScale/slow), rampFrom), rampScale)
 	}
-	growing := slices.ContainsFunc(members, func(m member) bool { return part(&m) < rampScale })
-	if growing {
-		for i := range members {
-			members[i].weight *= part(&members[i])
-		}
+	if slow <= 0 {
+		return false
+	}
+	growing := false
+	for i := range members {
+		p := part(&members[i])
+		members[i].weight *= p
+		growing = growing || p < rampScale
 	}
 	return growing
 }

@@ -1,10 +1,12 @@
 package health
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +79,34 @@ func TestRiseAndFall(t *testing.T) {
 	f(0, 0, true, "--+---++-", "false true") // the defaults are 2 and 3
 }
 
+// Where nothing else is up, one good check is enough.
+func TestOneGoodCheckWhereNothingIsUp(t *testing.T) {
+	a := newApp(t, 500)
+	ch, err := New(Config{HTTP: &HTTP{Path: "/"}, Interval: time.Millisecond, Rise: 1000, Fall: 1})
+	must(t, err)
+	var needed atomic.Bool
+	ctx, cancel := context.WithCancel(t.Context())
+	changes, done := make(chan bool, 10), make(chan struct{})
+	go func() {
+		defer close(done)
+		ch.Run(ctx, Target{Address: a.address, Needed: needed.Load}, true, func(up bool, _ error) { changes <- up })
+	}()
+	defer func() { cancel(); <-done }()
+	if up := receive(t, "it goes down", changes); up {
+		t.Error("it is up")
+	}
+	a.status.Store(200)
+	from := a.asked.Load()
+	eventually(t, "it is asked some more", func() bool { return a.asked.Load() >= from+10 })
+	if len(changes) > 0 {
+		t.Error("10 good checks of 1000 are enough, and there are others")
+	}
+	needed.Store(true)
+	if up := receive(t, "it comes up", changes); !up {
+		t.Error("it is down")
+	}
+}
+
 // The endpoint is asked on and on; only changes are told, each once and with its own reason.
 func TestChangeIsReportedOnce(t *testing.T) {
 	a := newApp(t, 503)
@@ -136,17 +166,17 @@ func TestIntervalWhileDown(t *testing.T) {
 	f(Config{Interval: 7, IntervalDown: 8}, 7, 8)
 }
 
-func TestJitterIsATenth(t *testing.T) {
+func TestIntervalIsAtMostAFifthShorter(t *testing.T) {
 	for _, d := range []time.Duration{1, 9, 10, 100, time.Second, 24 * time.Hour} {
 		lo, hi := d, d
 		for range 1000 {
 			j := jitter(d)
 			lo, hi = min(lo, j), max(hi, j)
 		}
-		if lo < d-d/10 || hi > d+d/10+1 {
+		if lo < d-d/5 || hi > d {
 			t.Errorf("%v: from %v to %v", d, lo, hi)
 		}
-		if d >= 10 && (lo > d-d/20 || hi < d+d/20) {
+		if d >= 10 && (lo > d-d/10 || hi < d-d/10) {
 			t.Errorf("%v: only from %v to %v", d, lo, hi)
 		}
 	}

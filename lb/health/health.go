@@ -19,8 +19,8 @@ type Config struct {
 	// Port of the endpoint's host that is checked; 0: the endpoint's own. An endpoint on a unix socket has none, and is
 	// checked where it is.
 	Port int `yaml:"port"`
-	// Interval between two checks of an endpoint; 0: 2 s. Each time it is up to a tenth longer or shorter, so that the
-	// checks of many endpoints, and of many nodes, do not march in step.
+	// Interval between two checks of an endpoint; 0: 2 s. Each time it is up to a fifth shorter, so that the checks of many
+	// endpoints, and of many nodes, do not march in step.
 	Interval time.Duration `yaml:"interval"`
 	// IntervalDown is the interval while an endpoint is down, for finding sooner, or asking less often, that it is
 	// back; 0: Interval.
@@ -106,6 +106,8 @@ type Target struct {
 	// Preface is sent first on every connection, for endpoints that want to hear something before anything else: a
 	// PROXY protocol header.
 	Preface []byte
+	// Needed says that no other endpoint is up, so that one good check is enough, whatever Rise is; nil: there are others.
+	Needed func() bool
 }
 
 // New builds the Checker of a configuration.
@@ -146,15 +148,15 @@ func (ch *Checker) Run(ctx context.Context, t Target, healthy bool, report func(
 			continue
 		}
 		against++
-		if healthy && against >= ch.fall || !healthy && against >= ch.rise {
+		if healthy && against >= ch.fall || !healthy && (against >= ch.rise || t.Needed != nil && t.Needed()) {
 			healthy, against = !healthy, 0
 			report(healthy, err)
 		}
 	}
 }
 
-// jitter is d, or up to a tenth more or less.
-func jitter(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5+1) }
+// jitter is d, or up to a fifth less.
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/5+1) }
 
 // check is one check of t. Its time begins when it has a place among those in flight.
 func (ch *Checker) check(ctx context.Context, t Target) error {
