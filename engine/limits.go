@@ -13,7 +13,7 @@ type Limits struct {
 	// the backlog.
 	AcceptRate Rate `yaml:"accept_rate"`
 	// MaxConnPerSource bounds the open connections of one IPv4 address or IPv6 /64; those beyond are reset.
-	MaxConnPerSource int `yaml:"max_conn_per_source"`
+	MaxConnPerSource int `yaml:"maxconn_per_source"`
 }
 
 // Validate reports what is wrong with l, by the path of the key.
@@ -25,7 +25,7 @@ func (l Limits) Validate(report func(path, message string)) {
 		report("accept_rate", fmt.Sprintf("%v: up to %v", l.AcceptRate, Rate(maxRate)))
 	}
 	if n := l.MaxConnPerSource; n < 0 || n > maxPerSource {
-		report("max_conn_per_source", fmt.Sprintf("%d connections: up to %d", n, maxPerSource))
+		report("maxconn_per_source", fmt.Sprintf("%d connections: up to %d", n, maxPerSource))
 	}
 }
 

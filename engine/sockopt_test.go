@@ -395,7 +395,7 @@ func TestValidateOptions(t *testing.T) {
 	f(Limits{MaxConn: 1, AcceptRate: maxRate, MaxConnPerSource: maxPerSource}.Validate)
 	f(Limits{MaxConn: -1, AcceptRate: 2e6, MaxConnPerSource: maxPerSource + 1}.Validate,
 		"maxconn: must not be negative", "accept_rate: 2000000/s: up to 1000000/s",
-		"max_conn_per_source: 65536 connections: up to 65535")
+		"maxconn_per_source: 65536 connections: up to 65535")
 	// What is valid the kernel takes, at the bounds too.
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
 	must(t, err)

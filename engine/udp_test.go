@@ -220,7 +220,11 @@ func TestTrainAfterBusyTimes(t *testing.T) {
 		must(t, err)
 	}
 	flow := p.flow(t)
-	for !flow.coalesced {
+	state := func() (coalesced bool, bursts int) {
+		on(p.engine.Loops()[0], func() { coalesced, bursts = flow.coalesced, int(flow.bursts) })
+		return coalesced, bursts
+	}
+	for busy := false; !busy; busy, _ = state() {
 		release := held(p.engine.Loops()[0])
 		for range 3 * burst {
 			tell("busy")
@@ -230,7 +234,7 @@ func TestTrainAfterBusyTimes(t *testing.T) {
 			c.hears([]byte("busy"))
 		}
 	}
-	for flow.bursts > 0 {
+	for _, bursts := state(); bursts > 0; _, bursts = state() {
 		tell("calm")
 		c.hears([]byte("calm"))
 	}
@@ -299,9 +303,11 @@ func TestTrainsThatCannotBeSent(t *testing.T) {
 			c.hears([]byte(want))
 		}
 	}
-	if flow.longest != 3 || flow.s.longest != 2 || p.lost.Load() != 0 {
-		t.Errorf("datagrams below %d and %d are still joined, %d lost", flow.longest, flow.s.longest, p.lost.Load())
-	}
+	on(p.engine.Loops()[0], func() {
+		if flow.longest != 3 || flow.s.longest != 2 || p.lost.Load() != 0 {
+			t.Errorf("datagrams below %d and %d are still joined, %d lost", flow.longest, flow.s.longest, p.lost.Load())
+		}
+	})
 }
 
 // The datagram that learns that nobody listens goes to the next address.

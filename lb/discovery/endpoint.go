@@ -31,7 +31,7 @@ type Endpoint struct {
 	Backup bool  `yaml:"backup"`
 	State  State `yaml:"state"`
 	// MaxConn bounds the connections that the endpoint has; 0: no bound.
-	MaxConn int `yaml:"max_conn"`
+	MaxConn int `yaml:"maxconn"`
 }
 
 // State is what an operator wants of an endpoint; empty: ready.
@@ -68,7 +68,7 @@ func (e *Endpoint) Validate(report func(path, message string)) {
 		report("state", fmt.Sprintf("%q is not one of %s", e.State, strings.Join(e.State.Choices(), ", ")))
 	}
 	if e.MaxConn < 0 {
-		report("max_conn", "must not be negative")
+		report("maxconn", "must not be negative")
 	}
 }
 

@@ -48,7 +48,7 @@ func TestEndpointsThatAreRefused(t *testing.T) {
 		"[0].priority: priority -1: 0 to 127", "[1].priority: priority 128: 0 to 127",
 		"[2].priority: a backup endpoint has none: it is tried after all others")
 	f([]Endpoint{{Address: "10.0.0.1:80", State: "up", MaxConn: -1}},
-		`[0].state: "up" is not one of ready, drain, maint`, "[0].max_conn: must not be negative")
+		`[0].state: "up" is not one of ready, drain, maint`, "[0].maxconn: must not be negative")
 
 	many := make([]Endpoint, MaxEndpoints+1)
 	for i := range many {
@@ -129,11 +129,11 @@ func TestListKnowsEveryKey(t *testing.T) {
 	if !slices.Equal(keys, want) {
 		t.Errorf("keys are %q, Endpoint has %q", keys, want)
 	}
-	set, err := parseList("l", []byte("- {address: '10.0.0.1:80', weight: 5, zone: a, priority: 3, state: drain, max_conn: 9}\n"+
+	set, err := parseList("l", []byte("- {address: '10.0.0.1:80', weight: 5, zone: a, priority: 3, state: drain, maxconn: 9}\n"+
 		"- {address: '10.0.0.2:80', backup: true}\n"))
 	must(t, err)
 	if got, want := strings.Join(describe(set), ", "),
-		"10.0.0.1:80 weight 5 priority 3 zone a drain max_conn 9, 10.0.0.2:80 backup"; got != want {
+		"10.0.0.1:80 weight 5 priority 3 zone a drain maxconn 9, 10.0.0.2:80 backup"; got != want {
 		t.Errorf("decoded %s, want %s", got, want)
 	}
 }

@@ -26,8 +26,9 @@ type File struct {
 // minInterval is what file systems' clocks can tell apart, and a machine does not feel.
 const minInterval = 10 * time.Millisecond
 
-// maxFile bounds a file of endpoints, in bytes: 65,535 endpoints of 500.
-const maxFile = 32 << 20
+// maxFile bounds a file of endpoints, in bytes: 65,535 endpoints of 256. The parser needs some hundred times as much for
+// a moment.
+const maxFile = 16 << 20
 
 func (f *File) validate(report func(path, message string)) {
 	if f.Interval != 0 && f.Interval < minInterval {

@@ -72,7 +72,7 @@ func TestBadFileKeepsTheLastGoodSet(t *testing.T) {
 	huge := path + ".huge"
 	must(t, os.WriteFile(huge, nil, 0o600))
 	must(t, os.Truncate(huge, maxFile+1))
-	f(func() { must(t, os.Rename(huge, path)) }, "larger than 32 MiB")
+	f(func() { must(t, os.Rename(huge, path)) }, "larger than 16 MiB")
 	w.none()
 	rename(t, path, "- address: 10.0.0.1:80\n") // as it was
 	w.says("discovery is good again")

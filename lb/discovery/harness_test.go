@@ -149,7 +149,7 @@ func describe(set []Endpoint) []string {
 			s += " " + string(e.State)
 		}
 		if e.MaxConn != 0 {
-			s += fmt.Sprint(" max_conn ", e.MaxConn)
+			s += fmt.Sprint(" maxconn ", e.MaxConn)
 		}
 		out = append(out, s)
 	}

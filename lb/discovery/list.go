@@ -52,7 +52,7 @@ type mistake struct {
 // before they are built, for they are what makes a small file a large value.
 func parseList(name string, src []byte) (set []Endpoint, err error) {
 	defer func() {
-		// The parser has been seen to panic on malformed input: that is an error of the file, not of the process.
+		// A panic of the parser is an error of the file, not of the process.
 		if r := recover(); r != nil {
 			set, err = nil, fmt.Errorf("%s: not understood as YAML: %v", name, r)
 		}
@@ -134,7 +134,7 @@ func (l *list) decode(src []byte) []Endpoint {
 
 // plain refuses what the parser need not see.
 func (l *list) plain(tokens token.Tokens) {
-	depth, value := 0, 0 // of brackets; the line of the last ": "
+	depth, value, entries := 0, 0, 0 // of brackets; the line of the last ": "; how many endpoints there are at least
 	for i, t := range tokens {
 		switch t.Type {
 		case token.AnchorType, token.AliasType, token.TagType, token.MergeKeyType, token.MappingKeyType, token.DirectiveType:
@@ -143,11 +143,17 @@ func (l *list) plain(tokens token.Tokens) {
 			if depth++; depth > 2 {
 				l.fail(placeOf(t), "nested too deep: an endpoint's values are single")
 			}
+			if t.Type == token.MappingStartType {
+				entries++
+			}
 		case token.SequenceEndType, token.MappingEndType:
 			depth--
 		case token.SequenceEntryType:
 			if i > 0 && tokens[i-1].Type == token.SequenceEntryType {
 				l.fail(placeOf(t), "expected an endpoint's keys before this")
+			}
+			if i+1 < len(tokens) && tokens[i+1].Type != token.MappingStartType {
+				entries++
 			}
 		case token.MappingValueType:
 			if at := placeOf(t).line; depth == 0 && at == value {
@@ -155,6 +161,9 @@ func (l *list) plain(tokens token.Tokens) {
 			} else if depth == 0 {
 				value = at
 			}
+		}
+		if entries > MaxEndpoints {
+			l.fail(placeOf(t), "more than %d endpoints", MaxEndpoints)
 		}
 		if len(l.mistakes) > 0 {
 			return
@@ -190,8 +199,7 @@ func (l *list) endpoint(n ast.Node, e *Endpoint, path string) {
 		return
 	}
 	l.at[path] = at
-	l.at[path+".address"] = at // if it is missing
-	has := map[string]bool{}
+	has, before := map[string]bool{}, len(l.mistakes)
 	for _, v := range values {
 		key := v.Key.GetToken().Value
 		if has[key] {
@@ -204,13 +212,13 @@ func (l *list) endpoint(n ast.Node, e *Endpoint, path string) {
 			l.fail(placeOf(v.Key.GetToken()), "unknown key %q; known here: %s", key, strings.Join(keys, ", "))
 		}
 	}
-	if e.Address == "" && !slices.ContainsFunc(l.mistakes, func(m mistake) bool { return m.at == l.at[path+".address"] }) {
+	if e.Address == "" && len(l.mistakes) == before {
 		l.fail(at, "key %q is missing", "address")
 	}
 }
 
 // keys are Endpoint's. A test holds that they are all.
-var keys = []string{"address", "backup", "max_conn", "priority", "state", "weight", "zone"}
+var keys = []string{"address", "backup", "maxconn", "priority", "state", "weight", "zone"}
 
 // key decodes one value; it says whether there is such a key.
 func (l *list) key(e *Endpoint, key string, n ast.Node) bool {
@@ -224,7 +232,7 @@ func (l *list) key(e *Endpoint, key string, n ast.Node) bool {
 			break
 		}
 		e.Backup = b.Value
-	case "max_conn":
+	case "maxconn":
 		e.MaxConn = l.number(n)
 	case "priority":
 		e.Priority = l.number(n)

@@ -23,7 +23,7 @@ func TestListIsRead(t *testing.T) {
 	f("---\n- address: 10.0.0.1:80\n...\n", "10.0.0.1:80")
 	f("\ufeff- address: 10.0.0.1:80\r\n  weight: 3\r\n", "10.0.0.1:80 weight 3")
 	f("- address: 10.0.0.1:80 # the old one\n  weight: ~\n- address: \"10.0.0.2:80\"\n  zone: '7'\n", "10.0.0.1:80", "10.0.0.2:80 zone 7")
-	f("- address: unix:/run/a.sock\n  max_conn: 1_000\n", "unix:/run/a.sock max_conn 1000")
+	f("- address: unix:/run/a.sock\n  maxconn: 1_000\n", "unix:/run/a.sock maxconn 1000")
 	f(`[{"address":"[2001:db8::1]:80","weight":65535,"backup":true},{"address":"10.0.0.2:80","backup":false}]`,
 		"[2001:db8::1]:80 weight 65535 backup", "10.0.0.2:80")
 	f("[\n  {\n    \"address\": \"10.0.0.1:80\",\n    \"state\": \"drain\"\n  }\n]\n", "10.0.0.1:80 drain")
@@ -41,7 +41,7 @@ func TestListIsRefused(t *testing.T) {
 			t.Errorf("%q:\n got %s\nwant %s", src, got, want)
 		}
 	}
-	const keys = "; known here: address, backup, max_conn, priority, state, weight, zone"
+	const keys = "; known here: address, backup, maxconn, priority, state, weight, zone"
 	f("", "l:1:1: no list: one without endpoints is written []")
 	f("# still to be written\n", "l:1:1: no list: one without endpoints is written []")
 	f("null\n", "l:1:1: expected a list of endpoints, found nothing")
@@ -85,6 +85,9 @@ func TestListIsRefused(t *testing.T) {
 	f(strings.Repeat("[", 1e5), "l:1:3: nested too deep: an endpoint's values are single")
 	f(strings.Repeat("- ", 1e5), "l:1:3: expected an endpoint's keys before this")
 	f(strings.Repeat("a: ", 1e5), "l:1:5: a second value on this line")
+	f(strings.Repeat("- a: b\n", MaxEndpoints+1), "l:65536:1: more than 65535 endpoints")
+	f("["+strings.Repeat("{},\n", MaxEndpoints+1), "l:65536:1: more than 65535 endpoints")
+	f("- address: 10.0.0.1:80\n- wieght: 1\n  weight: 0x\n", `l:2:3: unknown key "wieght"`+keys+" (and 1 more)")
 	// Broken as YAML.
 	f("[]\n---\n[]\n", "l:3:1: a second document: a file holds one list")
 	f("- {address: 10.0.0.1:80\n", "l:1:3: could not find flow mapping end token '}'")
@@ -108,7 +111,7 @@ func TestLongestListIsRead(t *testing.T) {
 func FuzzList(f *testing.F) {
 	for _, s := range []string{
 		"", "[]", "- address: 10.0.0.1:80\n  weight: 5\n  zone: a\n  priority: 1\n", `[{"address":"unix:/a","backup":true}]`,
-		"- address: \"a:1\"\n  state: drain\n  max_conn: 0x10\n", "- ", "- - a", "a: b: c", "&a *a !a", "? a\n: b\n", "[{", "}", "'", "\"",
+		"- address: \"a:1\"\n  state: drain\n  maxconn: 0x10\n", "- ", "- - a", "a: b: c", "&a *a !a", "? a\n: b\n", "[{", "}", "'", "\"",
 		"|\n a\n", "- address: >-\n    a:1\n", "%YAML 1.2\n---\n[]\n", "\ufeff", "\t", "- address: a:1 # c\n\n- {}\n",
 	} {
 		f.Add([]byte(s))

@@ -2,7 +2,7 @@ package hrw
 
 // Update is the table that New would fill for other endpoints, in as many slots. It goes only through what can have
 // changed: all slots for each endpoint that is new or heavier, and for each that is not, the slots of those that are gone
-// or lighter. One of 1,000 endpoints that comes or goes costs about a thousandth of New, and a copy of the table.
+// or lighter. One of 1,000 that comes or goes takes less than a hundredth of the time of New (BenchmarkUpdate).
 func (t *Table) Update(endpoints []Endpoint) (*Table, error) {
 	next, err := empty(endpoints, t.size)
 	if err != nil {

@@ -43,7 +43,10 @@ func TestHelloCutShortIsPartial(t *testing.T) {
 			if len(b) > MaxSize {
 				continue
 			}
-			step := 1 + len(b)/4000*len(b)/400 // the large ones not at every byte
+			step := 1
+			if len(b) > 4000 {
+				step = len(b) / 400 // not at every byte
+			}
 			for cut := 0; cut < len(b); cut += step {
 				if err := Scan(b[:cut:cut], &h); err != ErrPartial || h.ServerName != nil || h.ALPN != nil {
 					t.Fatalf("%s, in records of %d, cut at %d of %d: %q, %v", r.about, size, cut, len(b), h.ServerName, err)
@@ -75,6 +78,7 @@ func verdicts() map[string][]string {
 	f("", extended(ext(0xffff, bytesOf("x")), ext(0, nil)[:0]))
 	f("a", extended(named("a")))
 	f("a_b-c.9", extended(named("a_B-C.9")))
+	f("az09-_.z", extended(named("AZ09-_.z")))
 	f("a.test", extended(named("a.test.")))
 	f(strings.Repeat("a", 255), extended(named(strings.Repeat("a", 255))))
 	f(strings.Repeat("a", 255), extended(named(strings.Repeat("a", 255)+".")))
@@ -260,6 +264,10 @@ func TestNeverUndecidedAtMaxSize(t *testing.T) {
 	body := cat([]byte{1, 0}, u16(maxHello-handshakeHead), make([]byte, maxHello))
 	for size := range 1200 {
 		f(fmt.Sprint("records of ", size+1), records(body, size+1))
+	}
+	// Less is enough, where there is no room for another record.
+	if b := cat(records(body[:15*1024], 1024), records(body[:1019], 1019)); len(b) != MaxSize-recordHead || Scan(b, &h) != errLarge {
+		t.Errorf("%d bytes: %v", len(b), Scan(b, &h))
 	}
 	f("a record too many", cat(records(body[:maxHello-1], 1024), records(body[:1<<14], 1<<14)))
 	// And the largest that there may be is taken, in as many records as there may be.
