@@ -247,28 +247,31 @@ func TestTrainAfterBusyTimes(t *testing.T) {
 	}
 }
 
-// More answers in a turn than a loop has room for.
+// More answers in a turn than a loop has room for: to receive, or to send.
 func TestAnswersOfManyFlowsInOneTurn(t *testing.T) {
 	end := bindUDP(t, "127.0.0.1:0")
-	p := newPacketProxy(t, 1, "127.0.0.1:0", end.LocalAddr().String())
-	p.copies = 2
-	var clients []*datagrams
-	var known []netip.AddrPort
-	for range 3 * packetBatch {
-		c := dialUDP(t, p.Bound())
-		c.say([]byte("hello"))
-		_, _, from := end.next()
-		clients, known = append(clients, c), append(known, from)
-	}
-	release := held(p.engine.Loops()[0])
-	for i, to := range known {
-		_, err := end.WriteToUDPAddrPort([]byte(strconv.Itoa(i)), to)
-		must(t, err)
-	}
-	release()
-	for i, c := range clients {
-		c.hears([]byte(strconv.Itoa(i)))
-		c.hears([]byte(strconv.Itoa(i)))
+	for _, copies := range []int{1, 2} {
+		p := newPacketProxy(t, 1, "127.0.0.1:0", end.LocalAddr().String())
+		p.copies = copies
+		var clients []*datagrams
+		var known []netip.AddrPort
+		for range 3 * packetBatch {
+			c := dialUDP(t, p.Bound())
+			c.say([]byte("hello"))
+			_, _, from := end.next()
+			clients, known = append(clients, c), append(known, from)
+		}
+		release := held(p.engine.Loops()[0])
+		for i, to := range known {
+			_, err := end.WriteToUDPAddrPort([]byte(strconv.Itoa(i)), to)
+			must(t, err)
+		}
+		release()
+		for i, c := range clients {
+			for range copies {
+				c.hears([]byte(strconv.Itoa(i)))
+			}
+		}
 	}
 }
 
@@ -350,17 +353,14 @@ func TestDatagramTooLongForTheEndpoint(t *testing.T) {
 }
 
 func TestDatagramAddressInUse(t *testing.T) {
-	other := bindUDP(t, "127.0.0.1:0")
+	other := bindUDP(t, "127.0.0.1:0").LocalAddr().String()
+	ours := newPacketProxy(t, 1, "127.0.0.1:0").Bound() // which would share its address
 	e := newEngine(t, Config{Loops: 2})
 	before := openFDs(t)
-	if _, err := e.ListenPackets(other.LocalAddr().String(), &packetProxy{}); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("%v", err)
-	}
-	// One of our own kind would share the address.
-	p := newPacketProxy(t, 1, "127.0.0.1:0")
-	before = openFDs(t)
-	if _, err := e.ListenPackets(p.Bound(), &packetProxy{}); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("%v", err)
+	for _, address := range []string{other, ours} {
+		if _, err := e.ListenPackets(address, &packetProxy{}); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%v", err)
+		}
 	}
 	if _, err := e.ListenPackets("unix:/tmp/x", &packetProxy{}); err == nil {
 		t.Error("a UNIX socket is listened on")

@@ -134,9 +134,6 @@ func (f *flow) end() {
 	delete(f.by, f.path)
 	f.unlink()
 	f.release()
-	if f.draining && len(f.by) == 0 {
-		f.wake()
-	}
 }
 
 // release closes what the flow holds, and keeps it for the next one.

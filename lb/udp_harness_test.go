@@ -118,27 +118,58 @@ func (c *udpClient) asks(what string) string {
 	return ""
 }
 
-// answersUDP serves datagrams until the end of the test: answer says with what, to whom it is known as.
-func answersUDP(t testing.TB, answer func(from netip.AddrPort, what string) []string) string {
+// talker is an endpoint that can be closed, and talk of itself.
+type talker struct {
+	*net.UDPConn
+	done chan struct{}
+}
+
+// hearing is one that has hear called for what comes.
+func hearing(t testing.TB, hear func(e *talker, from netip.AddrPort, what []byte)) *talker {
 	t.Helper()
-	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	return hearingAt(t, "127.0.0.1:0", hear)
+}
+
+func hearingAt(t testing.TB, address string, hear func(e *talker, from netip.AddrPort, what []byte)) *talker {
+	t.Helper()
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
 	must(t, err)
-	done := make(chan struct{})
+	e := &talker{c, make(chan struct{})}
 	go func() {
-		defer close(done)
+		defer close(e.done)
 		buf := make([]byte, 1<<16)
 		for {
 			n, from, err := c.ReadFromUDPAddrPort(buf)
 			if err != nil {
 				return
 			}
-			for _, a := range answer(from, string(buf[:n])) {
-				_, _ = c.WriteToUDPAddrPort([]byte(a), from)
-			}
+			hear(e, from, buf[:n])
 		}
 	}()
-	t.Cleanup(func() { c.Close(); <-done })
-	return c.LocalAddr().String()
+	t.Cleanup(e.Close)
+	return e
+}
+
+// itself answers its address.
+func itself(e *talker, from netip.AddrPort, _ []byte) { e.say(e.address(), from) }
+
+func (e *talker) address() string { return e.LocalAddr().String() }
+
+func (e *talker) say(what string, to netip.AddrPort) { _, _ = e.WriteToUDPAddrPort([]byte(what), to) }
+
+func (e *talker) Close() {
+	_ = e.UDPConn.Close()
+	<-e.done
+}
+
+// answersUDP is an endpoint of which answer says what it answers to whom.
+func answersUDP(t testing.TB, answer func(from netip.AddrPort, what string) []string) string {
+	t.Helper()
+	return hearing(t, func(e *talker, from netip.AddrPort, what []byte) {
+		for _, a := range answer(from, string(what)) {
+			e.say(a, from)
+		}
+	}).address()
 }
 
 // namedUDP is an endpoint that answers its name and what it was told.
@@ -163,20 +194,5 @@ func deadUDP(t testing.TB) string {
 // answersBytes is an endpoint that sends everything back, and allocates nothing.
 func answersBytes(t testing.TB) string {
 	t.Helper()
-	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 1<<16)
-		for {
-			n, from, err := c.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				return
-			}
-			_, _ = c.WriteToUDPAddrPort(buf[:n], from)
-		}
-	}()
-	t.Cleanup(func() { c.Close(); <-done })
-	return c.LocalAddr().String()
+	return hearing(t, func(e *talker, from netip.AddrPort, what []byte) { _, _ = e.WriteToUDPAddrPort(what, from) }).address()
 }

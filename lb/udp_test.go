@@ -155,7 +155,7 @@ func TestOneWayFlows(t *testing.T) {
 	}
 	e.flows(1, 0)
 	e.listener.Close()
-	e.flows(1, 1)
+	e.is("ended", 1, func(n *UDPCounters) *engine.Counter { return &n.Ended })
 }
 
 func TestIdleFlowsExpire(t *testing.T) {
@@ -169,19 +169,6 @@ func TestIdleFlowsExpire(t *testing.T) {
 	e.flows(4, 4)
 }
 
-// A flow that is used does not expire, in whichever direction.
-func TestBusyFlowsStay(t *testing.T) {
-	const idle = 400 * time.Millisecond
-	e := newUDPEdge(t, 1, UDPConfig{}, idle, of(Maglev, answersUDP(t, func(_ netip.AddrPort, what string) []string { return []string{what} })))
-	c := e.client()
-	for began := time.Now(); time.Since(began) < 3*idle; {
-		c.ask("x")
-	}
-	if n := e.total(func(n *UDPCounters) *engine.Counter { return &n.Flows }); n != 1 {
-		t.Errorf("%d flows for one busy client", n)
-	}
-}
-
 // tick waits until the loop's clock has gone on.
 func (e *udpEdge) tick() {
 	l := e.engine.Loops()[0]
@@ -193,27 +180,63 @@ func (e *udpEdge) tick() {
 	eventually(e.t, "time passes", func() bool { return now() > was })
 }
 
+// A flow is used by what goes either way.
 func TestLeastRecentlyUsedFlowMakesRoom(t *testing.T) {
-	e := newUDPEdge(t, 1, UDPConfig{MaxFlows: 2}, time.Hour, of(Maglev, knowing(t)))
-	a, b, c := e.client(), e.client(), e.client()
-	portA := a.ask("?")
-	e.tick()
-	portB := b.ask("?")
-	e.tick()
-	if a.ask("?") != portA {
-		t.Error("a has another flow")
+	told := make(chan string, 10)
+	var last sync.Map // by name: how the endpoint knows who said it
+	end := hearing(t, func(_ *talker, from netip.AddrPort, what []byte) {
+		last.Store(string(what), from)
+		told <- string(what)
+	})
+	for name, use := range map[string]func(a *udpClient){
+		"the client": func(a *udpClient) { a.say("a"); receive(t, "it is heard", told) },
+		"the endpoint": func(a *udpClient) {
+			from, _ := last.Load("a")
+			end.say("still there?", from.(netip.AddrPort))
+			a.hears()
+		},
+	} {
+		e := newUDPEdge(t, 1, UDPConfig{MaxFlows: 2}, time.Hour, of(Maglev, end.address()))
+		port := func(c *udpClient, name string) netip.AddrPort {
+			c.say(name)
+			receive(t, "it is heard", told)
+			from, _ := last.Load(name)
+			return from.(netip.AddrPort)
+		}
+		a, b, c := e.client(), e.client(), e.client()
+		portA := port(a, "a")
+		e.tick()
+		portB := port(b, "b")
+		e.tick()
+		use(a)
+		e.tick()
+		portC := port(c, "c")
+		e.flows(3, 1)
+		e.is("evicted", 1, func(n *UDPCounters) *engine.Counter { return &n.Evicted })
+		if port(a, "a") != portA || port(c, "c") != portC {
+			t.Errorf("used by %s, a was evicted, or c was", name)
+		}
+		if port(b, "b") == portB {
+			t.Errorf("used by %s: b was not evicted", name)
+		}
+		e.flows(4, 2)
 	}
-	e.tick()
-	portC := c.ask("?")
-	e.flows(3, 1)
-	e.is("evicted", 1, func(n *UDPCounters) *engine.Counter { return &n.Evicted })
-	if a.ask("?") != portA || c.ask("?") != portC {
-		t.Error("a or c was evicted, and b was idle for longer")
-	}
-	if b.ask("?") == portB {
-		t.Error("b was not evicted")
-	}
-	e.flows(4, 2)
+}
+
+// The flow of one client is nothing to the next, who has its memory.
+func TestFlowsBeginAnew(t *testing.T) {
+	cfg := responses(1)
+	cfg.MaxFlows = 1
+	e := newUDPEdge(t, 1, cfg, time.Hour, of(Maglev, answersUDP(t, func(_ netip.AddrPort, what string) []string {
+		if what == "wait" {
+			return nil
+		}
+		return []string{what}
+	})))
+	e.client().say("wait")
+	e.flows(1, 0)
+	e.client().ask("x")
+	e.flows(2, 2)
 }
 
 // However fast flows come, what they sent is passed on.
@@ -336,6 +359,36 @@ func TestEndpointOfAnotherKindIsPassedOver(t *testing.T) {
 	if n := e.cluster.Endpoints()[0].Local(e.engine.Loops()[0]).ConnectErrors.Load(); n != 1 {
 		t.Errorf("%d errors", n)
 	}
+	e.flows(1, 0)
+}
+
+// A cluster may know nothing better than an endpoint that is down: the flow stays as it is.
+func TestFlowStaysWithoutABetterEndpoint(t *testing.T) {
+	e := newUDPEdge(t, 1, UDPConfig{}, time.Hour, of(Maglev, knowing(t)))
+	c := e.client()
+	port := c.ask("?")
+	e.cluster.Endpoints()[0].healthy.Store(false) // and the table is as before
+	if got := c.ask("?"); got != port {
+		t.Error("it has another socket")
+	}
+	e.flows(1, 0)
+}
+
+// An endpoint that refused is asked again once another one has answered since.
+func TestFlowReturnsToAnEndpointThatIsBack(t *testing.T) {
+	first, second := hearing(t, itself), hearing(t, itself)
+	e := newUDPEdge(t, 1, UDPConfig{}, time.Hour, of(RoundRobin, first.address(), second.address()))
+	first.Close()
+	c := e.client()
+	if got := c.asks("x"); got != second.address() {
+		t.Errorf("answered by %s", got)
+	}
+	hearingAt(t, first.address(), itself)
+	second.Close()
+	if got := c.asks("x"); got != first.address() {
+		t.Errorf("answered by %s", got)
+	}
+	e.flows(1, 0)
 }
 
 // Flows outlive a reload: the proxy that takes the listener over has them.
