@@ -22,6 +22,7 @@ type floorLoop struct {
 	stop          int
 	udp           int
 	flows         map[unix.RawSockaddrInet4]int
+	order         []unix.RawSockaddrInet4       // of the flows, the oldest first
 	clients       map[int]unix.RawSockaddrInet4 // of the flows' sockets
 }
 

@@ -6,8 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The floor's UDP side: a socket for each client, and four system calls for a datagram there and back, one at a time. No
-// flow ever ends.
+// The floor's UDP side: a socket for each client, and four system calls for a datagram there and back, one at a time. A
+// flow ends only to make room: the oldest one for the newest.
+
+// floorFlows bounds the flows; a round has 1,000 new ones.
+const floorFlows = 4096
 
 // datagramTurn bounds how many datagrams of clients are passed on before the answers have their turn.
 const datagramTurn = 64
@@ -37,6 +40,13 @@ func (l *floorLoop) fromClients() {
 		}
 		up, ok := l.flows[from]
 		if !ok {
+			if len(l.order) == floorFlows {
+				old := l.flows[l.order[0]]
+				delete(l.flows, l.order[0])
+				delete(l.clients, old)
+				unix.Close(old)
+				l.order = l.order[1:]
+			}
 			var err error
 			if up, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
 				continue
@@ -46,6 +56,7 @@ func (l *floorLoop) fromClients() {
 				continue
 			}
 			l.flows[from], l.clients[up] = up, from
+			l.order = append(l.order, from)
 			l.watch(up, unix.EPOLLIN)
 		}
 		_, _, _ = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(up), address(l.buf), n, 0, 0, 0)
