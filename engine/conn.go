@@ -54,16 +54,65 @@ const (
 type Conn struct {
 	loop    *Loop
 	handler Handler
-	layer   Layer
+	more    *extra    // what few connections have; nil if this is not one of them
 	from    *Listener // that accepted it; nil if dialled
-	dial    *dial     // while it is on its way
 	timer   timer
 	peer    netip.AddrPort
-	about   any // what is known of the connection beyond its socket
 	fd      int
 	source  uint32 // where the listener counts its source; 0: nowhere
 	tag     int32  // on its events
 	state   uint16
+}
+
+// extra is what a connection has for a time, or few have at all: an idle one is to be small.
+type extra struct {
+	layer Layer
+	about any  // what is known of the connection beyond its socket
+	dial  dial // while it is on its way
+}
+
+// extras is a loop's pool of them.
+type extras []*extra
+
+// keepExtras bounds the pool.
+const keepExtras = 64
+
+func (c *Conn) extra() *extra {
+	if c.more != nil {
+		return c.more
+	}
+	l := c.loop
+	if n := len(l.extras); n > 0 {
+		c.more, l.extras = l.extras[n-1], l.extras[:n-1]
+	} else {
+		c.more = &extra{}
+	}
+	return c.more
+}
+
+// trim gives back what is of no use any more.
+func (c *Conn) trim() {
+	if x := c.more; x != nil && x.layer == nil && x.about == nil && x.dial.addrs == nil {
+		c.more = nil
+		if len(c.loop.extras) < keepExtras {
+			c.loop.extras = append(c.loop.extras, x)
+		}
+	}
+}
+
+// endDial forgets the way to the endpoint, if there is one to forget.
+func (c *Conn) endDial() {
+	if c.more != nil {
+		c.more.dial = dial{}
+		c.trim()
+	}
+}
+
+func (c *Conn) layer() Layer {
+	if c.more == nil {
+		return nil
+	}
+	return c.more.layer
 }
 
 // Loop is where the connection lives.
@@ -83,10 +132,20 @@ func (c *Conn) LocalAddr() netip.AddrPort {
 }
 
 // Attach keeps what else is known of the connection, such as whom its peer speaks for; Attached returns it, or nil.
-func (c *Conn) Attach(about any) { c.about = about }
+func (c *Conn) Attach(about any) {
+	if about != nil || c.more != nil {
+		c.extra().about = about
+		c.trim()
+	}
+}
 
 // Attached is what Attach was given last.
-func (c *Conn) Attached() any { return c.about }
+func (c *Conn) Attached() any {
+	if c.more == nil {
+		return nil
+	}
+	return c.more.about
+}
 
 // SetHandler passes the connection on, as from a pool to an exchange.
 func (c *Conn) SetHandler(h Handler) { c.handler = h }
@@ -95,7 +154,12 @@ func (c *Conn) SetHandler(h Handler) { c.handler = h }
 func (c *Conn) Handler() Handler { return c.handler }
 
 // SetLayer puts y between the connection and its socket; nil takes it away.
-func (c *Conn) SetLayer(y Layer) { c.layer = y }
+func (c *Conn) SetLayer(y Layer) {
+	if y != nil || c.more != nil {
+		c.extra().layer = y
+		c.trim()
+	}
+}
 
 // Closed says that Close or Reset was called, or that the dial failed.
 func (c *Conn) Closed() bool { return c.state&closed != 0 }
@@ -175,8 +239,8 @@ func (c *Conn) serve() {
 // Read fills p with what has come. It returns n > 0, or 0 with ErrAgain, io.EOF after the peer's FIN, or the socket's
 // error.
 func (c *Conn) Read(p []byte) (int, error) {
-	if c.layer != nil {
-		return c.layer.Read(c, p)
+	if y := c.layer(); y != nil {
+		return y.Read(c, p)
 	}
 	return c.RawRead(p)
 }
@@ -245,8 +309,8 @@ func (c *Conn) Discard(n int) error {
 
 // Write sends what the socket takes of p: n may be short, with ErrAgain then.
 func (c *Conn) Write(p []byte) (int, error) {
-	if c.layer != nil {
-		return c.layer.Write(c, p)
+	if y := c.layer(); y != nil {
+		return y.Write(c, p)
 	}
 	return c.RawWrite(p)
 }
@@ -295,8 +359,8 @@ func (c *Conn) CloseWrite() error {
 		return nil
 	}
 	c.state |= wroteFIN
-	if c.layer != nil {
-		if err := c.layer.CloseWrite(c); err != nil {
+	if y := c.layer(); y != nil {
+		if err := y.CloseWrite(c); err != nil {
 			return err
 		}
 	}
@@ -308,7 +372,7 @@ func (c *Conn) CloseWrite() error {
 
 // closeWhole closes a connection on which everything has been said: a layer says goodbye first.
 func (c *Conn) closeWhole() {
-	if c.layer != nil {
+	if c.layer() != nil {
 		_ = c.CloseWrite()
 	}
 	c.Close()
@@ -338,6 +402,7 @@ func (c *Conn) Reset() {
 // release takes the connection off its loop.
 func (c *Conn) release() {
 	c.state |= closed
+	c.endDial()
 	c.loop.wheel.drop(&c.timer)
 	c.loop.unregister(c)
 	if c.from != nil {

@@ -38,10 +38,11 @@ func (l *Loop) DialWith(addrs []Addr, timeout time.Duration, opts *DialOptions, 
 	l.wheel.arm()
 	c := &Conn{loop: l, handler: h, fd: -1, state: dialling}
 	c.timer.on = c
-	c.dial = &dial{addrs: addrs, until: l.wheel.now + timeout, opts: opts, from: from}
+	c.extra().dial = dial{addrs: addrs, until: l.wheel.now + timeout, opts: opts, from: from}
 	l.count.Dialled.Inc()
 	if err := c.dialNext(); err != nil {
 		c.state = closed
+		c.endDial()
 		l.count.DialErrors.Inc()
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func (l *Loop) DialWith(addrs []Addr, timeout time.Duration, opts *DialOptions, 
 
 // dialNext starts on the next address; its error is the last one's if none could be started.
 func (c *Conn) dialNext() error {
-	d, l := c.dial, c.loop
+	d, l := &c.more.dial, c.loop
 	var err error
 	for d.next < len(d.addrs) {
 		a := &d.addrs[d.next]
@@ -74,8 +75,8 @@ func (c *Conn) dialStart(a *Addr) error {
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	if o := c.dial.opts; o != nil {
-		if err := o.prepare(fd, a.Family(), c.dial.from); err != nil {
+	if o := c.more.dial.opts; o != nil {
+		if err := o.prepare(fd, a.Family(), c.more.dial.from); err != nil {
 			closeFD(fd)
 			return err
 		}
@@ -104,9 +105,9 @@ func (c *Conn) dialProgress() {
 		if e == 0 {
 			e = unix.ECONNABORTED // somebody has asked before: nobody else does
 		}
-		c.dialFailed(fmt.Errorf("connect %s: %w", &c.dial.addrs[c.dial.next-1], sysErr("connect", e)))
+		c.dialFailed(fmt.Errorf("connect %s: %w", &c.more.dial.addrs[c.more.dial.next-1], sysErr("connect", e)))
 	case c.state&writable != 0:
-		c.dial = nil
+		c.endDial()
 		c.state &^= dialling
 		c.SetTimeout(0)
 		c.handler.Connected(c, nil)
@@ -114,7 +115,7 @@ func (c *Conn) dialProgress() {
 }
 
 func (c *Conn) dialTimeout() {
-	c.dialFailed(fmt.Errorf("connect %s: %w", &c.dial.addrs[c.dial.next-1], ErrDialTimeout))
+	c.dialFailed(fmt.Errorf("connect %s: %w", &c.more.dial.addrs[c.more.dial.next-1], ErrDialTimeout))
 }
 
 // dialFailed goes on to the next address, or tells the handler.
@@ -124,14 +125,14 @@ func (c *Conn) dialFailed(err error) {
 	closeFD(c.fd)
 	c.fd = -1
 	c.state &^= readable | writable | hungUp | failed | nagle
-	if c.dial.next < len(c.dial.addrs) && l.wheel.now < c.dial.until {
+	if c.more.dial.next < len(c.more.dial.addrs) && l.wheel.now < c.more.dial.until {
 		if nerr := c.dialNext(); nerr == nil {
 			return
 		}
 	}
 	l.wheel.drop(&c.timer)
 	l.count.DialErrors.Inc()
-	c.dial = nil
+	c.endDial()
 	c.state = c.state&^dialling | closed
 	c.handler.Connected(c, err)
 }

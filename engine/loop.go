@@ -27,6 +27,7 @@ type Loop struct {
 	wheel             wheel
 	buffers
 	pipes
+	extras   extras
 	scratch  []byte
 	again    []waiting // want another turn, after the present batch of events
 	spare    []waiting

@@ -152,7 +152,7 @@ func (h *half) turn(l *Loop, src, dst *Conn) error {
 			h.fin = true
 			return nil
 		}
-		if !src.Readable() && src.layer == nil || !dst.Writable() {
+		if !src.Readable() && src.layer() == nil || !dst.Writable() {
 			return nil
 		}
 		if budget <= 0 {
@@ -161,7 +161,7 @@ func (h *half) turn(l *Loop, src, dst *Conn) error {
 		}
 		var n int
 		var err error
-		if h.bulk && src.layer == nil && dst.layer == nil && h.takePipe(l) {
+		if h.bulk && src.layer() == nil && dst.layer() == nil && h.takePipe(l) {
 			n, err = h.fill(src)
 		} else {
 			n, err = h.copy(l, src, dst)

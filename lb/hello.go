@@ -23,7 +23,7 @@ func (s *session) greet() {
 	if err == engine.ErrAgain {
 		return
 	}
-	h := &s.proxy.hellos[c.Loop().ID()]
+	h := &s.proxy.loops[c.Loop().ID()].hello
 	if err == io.EOF {
 		h.ServerName, h.ALPN, err = nil, nil, sni.ErrNotTLS // it said nothing
 	} else if err == nil {
@@ -85,6 +85,7 @@ func (s *session) discard() {
 		}
 		if err != nil {
 			s.stage = ended
+			s.arrived()
 			s.client.Close()
 			return
 		}

@@ -55,8 +55,8 @@ type Proxy struct {
 	sendProxy ProxyVersion
 	cluster   *Cluster // of those whom names do not take; nil: nobody's
 	names     sni.Table[*Cluster]
-	hello     bool        // the client's TLS hello has to be looked at
-	hellos    []sni.Hello // by loop
+	hello     bool // the client's TLS hello has to be looked at
+	loops     []proxyLoop
 	log       *slog.Logger
 	stats     *ProxyStats
 }
@@ -82,7 +82,7 @@ type ProxyCounters struct {
 // NewProxy serves a listener of a valid configuration; cluster finds clusters by their names. sendProxy begins upstream
 // connections with a PROXY header, whatever the cluster's configuration says.
 func NewProxy(cfg ProxyConfig, sendProxy ProxyVersion, cluster func(name string) *Cluster, stats *ProxyStats, log *slog.Logger) *Proxy {
-	p := &Proxy{cfg: cfg, sendProxy: sendProxy, log: log, stats: stats, hellos: make([]sni.Hello, len(stats.Loops))}
+	p := &Proxy{cfg: cfg, sendProxy: sendProxy, log: log, stats: stats, loops: make([]proxyLoop, len(stats.Loops))}
 	if p.cfg.SessionTimeout == 0 {
 		p.cfg.SessionTimeout = 10 * time.Minute
 	}
@@ -111,13 +111,59 @@ type session struct {
 	upstream   *engine.Conn
 	ep         *Endpoint
 	prev, next *session // of the same endpoint and loop
-	tried      []*Endpoint
-	hash       uint64
-	until      time.Duration // no dial is begun after this, on the loop's clock
-	began      time.Duration // the dial, on the exact clock, if somebody wants to know
-	wait       *Waiter       // once it has waited for an endpoint
-	asks       *asked        // what its TLS hello says, if somebody wants to know
+	*way                // nil once it is relayed
 	stage      stage
+}
+
+// way is what a session needs until it is relayed. It is pooled: sessions are idle for most of their lives, and there
+// are thousands.
+type way struct {
+	tried []*Endpoint
+	hash  uint64
+	until time.Duration // no dial is begun after this, on the loop's clock
+	began time.Duration // the dial, on the exact clock, if somebody wants to know
+	wait  *Waiter       // once it has waited for an endpoint
+	asks  *asked        // what its TLS hello says, if somebody wants to know
+}
+
+// proxyLoop is a proxy's state on one loop, which owns it.
+type proxyLoop struct {
+	hello sni.Hello
+	ways  []*way
+	_     [64]byte
+}
+
+// keepWays bounds a pool of ways.
+const keepWays = 256
+
+func (n *proxyLoop) way() *way {
+	if k := len(n.ways); k > 0 {
+		w := n.ways[k-1]
+		n.ways = n.ways[:k-1]
+		return w
+	}
+	return &way{}
+}
+
+// arrived gives back what the session needed on its way.
+func (s *session) arrived() {
+	w := s.way
+	if w == nil {
+		return
+	}
+	s.way = nil
+	clear(w.tried)
+	*w = way{tried: w.tried[:0]}
+	if n := &s.proxy.loops[s.client.Loop().ID()]; len(n.ways) < keepWays {
+		n.ways = append(n.ways, w)
+	}
+}
+
+// end is arrived for a session that is over, its client being told by a reset.
+func (s *session) end() {
+	s.stage = ended
+	s.arrived()
+	s.client.Reset()
 }
 
 // stage is how far a session has come.
@@ -135,7 +181,7 @@ const (
 
 // Accept implements engine.Acceptor.
 func (p *Proxy) Accept(c *engine.Conn) {
-	s := &session{proxy: p, client: c, cluster: p.cluster}
+	s := &session{proxy: p, client: c, cluster: p.cluster, way: p.loops[c.Loop().ID()].way()}
 	c.SetHandler(s)
 	s.count().Sessions.Inc()
 	if p.hello {
@@ -199,8 +245,7 @@ func (s *session) connect() {
 		s.tried = append(s.tried, ep)
 	}
 	s.count().NoEndpoint.Inc()
-	s.stage = ended
-	s.client.Reset()
+	s.end()
 }
 
 // queue has the session wait for an endpoint that has room; false if it cannot, and was reset.
@@ -211,8 +256,7 @@ func (s *session) queue() bool {
 	}
 	if !s.cluster.Wait(s.client.Loop(), s.wait, again) {
 		s.count().QueueFull.Inc()
-		s.stage = ended
-		s.client.Reset()
+		s.end()
 		return false
 	}
 	if !again {
@@ -277,7 +321,8 @@ func (s *session) leave() {
 
 // relay has the session be no more than its relay: most of its life it is idle, and one of thousands.
 func (s *session) relay() {
-	s.stage, s.tried, s.asks, s.wait = relaying, nil, nil, nil
+	s.stage = relaying
+	s.arrived()
 	s.client.Attach(nil)
 	s.Start(s.client, s.upstream, s.proxy.cfg.SessionTimeout, s)
 }
@@ -318,8 +363,7 @@ func (s *session) abandon() {
 		s.upstream.Reset()
 		s.leave()
 	}
-	s.stage = ended
-	s.client.Reset()
+	s.end()
 }
 
 // errAborted is why sessions end whose endpoint is taken from them.
@@ -343,12 +387,14 @@ func (s *session) Timeout(*engine.Conn) {
 		s.count().QueueTimeout.Inc()
 	case declined:
 		s.stage = ended
+		s.arrived()
 		s.client.Close()
 		return
 	case open: // as the relay ends one that has nothing to pass on
 		s.count().IdleClosed.Inc()
 		s.leave()
 		s.stage = ended
+		s.arrived()
 		s.upstream.Close()
 		s.client.Close()
 		return

@@ -327,6 +327,36 @@ func TestSessionTimeoutWithoutAWord(t *testing.T) {
 	f.counts(1, 0, 0, 0, 1, 0, 0)
 }
 
+// What a stage may take is not what the next ones may.
+func TestTimeoutsEndWithTheirStages(t *testing.T) {
+	const short = 100 * time.Millisecond
+	f := func(name string, cfg frontConfig, says string, endpoints ...string) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := of(RoundRobin, append(endpoints, silent(t), named(t, "b"))...)
+			c.ConnectTimeout = 3 * short
+			f := newFront(t, cfg, c)
+			if got := f.says("", says+"hello"); got != "b: hello" {
+				t.Errorf("answered %q", got)
+			}
+		})
+	}
+	f("header", frontConfig{preface: PrefaceConfig{ProxyProtocol: ProxyRequire, ProxyTimeout: short}}, header1(someClient, someDest))
+	f("hello", frontConfig{session: ProxyConfig{Cluster: "c", HelloTimeout: short, SNI: []SNIRoute{{Names: []string{"a.test"}, Cluster: "c"}}}}, "")
+	t.Run("silence", func(t *testing.T) {
+		t.Parallel()
+		a, reset := moody(t)
+		cfg := of(RoundRobin, a, silent(t), named(t, "b"))
+		cfg.ConnectTimeout = 6 * short
+		f := newFront(t, frontConfig{session: ProxyConfig{SessionTimeout: 3 * short}}, cfg)
+		c := f.dial("")
+		f.reaches(f.cluster.Endpoints()[0], open)
+		reset <- struct{}{}
+		f.reaches(f.cluster.Endpoints()[1], dialling)
+		isServed(t, c, "b")
+	})
+}
+
 // What had come before the relay began, FIN included, has had its event. It is passed on all the same.
 func TestNothingIsStuckBeforeTheRelay(t *testing.T) {
 	greeting := "hello from the server"
@@ -415,8 +445,8 @@ func TestIdleSessionKeepsNothing(t *testing.T) {
 	f.reaches(ep, relaying)
 	on(f.loop(), func() {
 		s := ep.Local(f.loop()).sessions
-		if s.tried != nil || s.asks != nil || s.wait != nil || s.client.Attached() != nil {
-			t.Errorf("it keeps who was tried %v, the hello %v, a place in the queue %v, the header %v", s.tried, s.asks, s.wait, s.client.Attached())
+		if s.way != nil || s.client.Attached() != nil {
+			t.Errorf("it keeps what it needed on its way %v, the header %v", s.way, s.client.Attached())
 		}
 		for _, c := range []*engine.Conn{s.client, s.upstream} {
 			if _, ok := c.Handler().(*engine.Relay); !ok {
