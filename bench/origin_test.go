@@ -76,14 +76,14 @@ func TestOriginOnAnAddressInUse(t *testing.T) {
 
 // A proxy's processes are found by what they listen on, and what they use is known.
 func TestListenersAndUsage(t *testing.T) {
-	pids, err := listeners(serve(t, func(*net.TCPConn) {}))
+	pids, err := listenersOf(TCP, serve(t, func(*net.TCPConn) {}))
 	must(t, err)
 	if !slices.Equal(pids, []int{os.Getpid()}) {
 		t.Errorf("%v, not %d", pids, os.Getpid())
 	}
 	free, err := freePort()
 	must(t, err)
-	if _, err := listeners(free); err == nil {
+	if _, err := listenersOf(TCP, free); err == nil {
 		t.Error("somebody listens where nobody does")
 	}
 	u, err := processUsage(pids)

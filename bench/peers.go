@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -202,7 +203,7 @@ func (r *Rig) start(ctx context.Context, t Target, version, binary string, args 
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 		r.children = append(r.children, running)
-		if t.PIDs, err = listeners(addresses[0]); err != nil {
+		if t.PIDs, err = listenersOf(TCP, addresses[0]); err != nil {
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 		return nil
@@ -218,16 +219,16 @@ func (r *Rig) start(ctx context.Context, t Target, version, binary string, args 
 }
 
 // Outside adds a target that the rig did not start: pids are found by its listener if none are given.
-func (r *Rig) Outside(name, http, tcp string, pids []int) (warning string) {
-	t := Target{Name: name, HTTP: http, TCP: tcp, PIDs: pids, No: "no address was given for this protocol"}
-	if len(pids) == 0 {
-		address := http
+func (r *Rig) Outside(t Target) (warning string) {
+	t.No = "no address was given for this protocol"
+	if len(t.PIDs) == 0 {
+		protocol, address := TCP, cmp.Or(t.HTTP, t.TCP)
 		if address == "" {
-			address = tcp
+			protocol, address = UDP, t.UDP
 		}
 		var err error
-		if t.PIDs, err = listeners(address); err != nil {
-			warning = fmt.Sprintf("the CPU time and memory of %s are not known: %v", name, err)
+		if t.PIDs, err = listenersOf(protocol, address); err != nil {
+			warning = fmt.Sprintf("the CPU time and memory of %s are not known: %v", t.Name, err)
 		}
 	}
 	r.Targets = append(r.Targets, t)

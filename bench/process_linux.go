@@ -93,8 +93,6 @@ func memory(pids []int) (rss, peak uint64) {
 }
 
 // listeners are the processes that listen on a TCP address of this host: a proxy's master and its workers.
-func listeners(address string) ([]int, error) { return listenersOf(TCP, address) }
-
 // listenersOf are those on an address of TCP or UDP.
 func listenersOf(p Protocol, address string) ([]int, error) {
 	ap, err := net.ResolveTCPAddr("tcp", address)

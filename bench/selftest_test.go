@@ -112,7 +112,7 @@ http { access_log off; keepalive_requests 1000000000; default_type text/plain;
 	c, err := spawn(t.Context(), []string{address}, binary, "-c", conf, "-p", dir)
 	must(t, err)
 	t.Cleanup(c.stop)
-	pids, err = listeners(address)
+	pids, err = listenersOf(TCP, address)
 	must(t, err)
 	return address, pids
 }

@@ -386,6 +386,10 @@ func (c *Cluster) renew(now time.Time) {
 	if err != nil {
 		c.log.Error("cluster cannot be rebuilt", "error", err)
 	}
+	members := c.table.Load().members
+	for i := range members {
+		members[i].place.Store(uint32(i))
+	}
 	c.grows = time.Time{}
 	if growing {
 		c.grows = now.Add(max(c.cfg.SlowStart/20, 50*time.Millisecond))
@@ -405,9 +409,6 @@ func (c *Cluster) rebuild(now time.Time) (growing bool, err error) {
 	t, err := newTable(&c.cfg, members, c.table.Load())
 	if err != nil {
 		return false, err
-	}
-	for i := range members {
-		members[i].place.Store(uint32(i))
 	}
 	c.table.Store(t)
 	c.rebuilt.Add(1)

@@ -84,10 +84,12 @@ type Config struct {
 	// Zone prefers the endpoints that are in it, while ZoneMin percent (0: 50) of them may be used.
 	Zone    string `yaml:"zone"`
 	ZoneMin int    `yaml:"zone_min"`
-	// Subset has this process use so many of the endpoints, chosen by its SubsetKey (not given: the host's name); 0: all.
+	// Subset has this process use so many of the usable endpoints, chosen by its SubsetKey (not given: the host's name);
+	// 0: all.
 	Subset    int    `yaml:"subset"`
 	SubsetKey string `yaml:"subset_key"`
-	// Panic is the percentage of usable endpoints below which health is no longer believed, and all are used; 0: never.
+	// Panic is the percentage of usable endpoints in a tier below which health is no longer believed, and all of the tier
+	// are used; 0: never. A tier without any is not in panic while another one can be fallen back on.
 	Panic int `yaml:"panic"`
 	// ConnectTimeout bounds a connection attempt to an endpoint, over all its addresses; 0: 1 s. Networks that an
 	// edge stands in answer in milliseconds; a second allows one lost SYN.

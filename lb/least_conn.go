@@ -5,8 +5,8 @@ import "math"
 // leastConn is the endpoint with the fewest in flight for its weight; equals take turns.
 //
 // The loop knows whose turn it is from a tournament of all, in which it plays again the matches of those whose number has
-// changed. That makes a pick a matter of log n and not of n: with 100 endpoints, 100 counters that other CPUs write are
-// three to five times as slow to go through (BenchmarkPick).
+// changed. That makes a pick a matter of log n and not of n: to go through the counters of 100 endpoints, on a cache line
+// each, takes five times as long (BenchmarkPick: 180 ns, and now 33).
 func (q *query) leastConn() int {
 	q.loop.turn++
 	if len(q.tried) > 0 {
@@ -20,7 +20,7 @@ func (q *query) leastConn() int {
 		switch {
 		case k > s.rank(i):
 			s.play(i, k, s.place(i)) // others have taken it meanwhile
-		case k < full:
+		case k < noRoom:
 			// It stands as if it were taken, and behind its equals.
 			s.turns++
 			s.last = i
@@ -40,7 +40,7 @@ func (q *query) leastConn() int {
 func (q *query) leastOf() int {
 	n := len(q.members)
 	at := int(q.loop.turn) % n
-	best, rank := -1, uint32(full)
+	best, rank := -1, uint32(noRoom)
 	for range n {
 		if k := q.rank(at); (best < 0 || k < rank) && q.may(at) {
 			best, rank = at, k
@@ -52,8 +52,8 @@ func (q *query) leastOf() int {
 	return best
 }
 
-// full is the rank of an endpoint that has as many as it may.
-const full = math.MaxUint32
+// noRoom is the rank of an endpoint that has as many as it may.
+const noRoom = math.MaxUint32
 
 // rank orders members by what they would have in flight for each unit of weight if they were taken.
 func (q *query) rank(i int) uint32 { return q.rankWith(i, q.members[i].InFlight()) }
@@ -64,10 +64,10 @@ func (q *query) rank(i int) uint32 { return q.rankWith(i, q.members[i].InFlight(
 func (q *query) rankWith(i int, in int64) uint32 {
 	m := &q.members[i]
 	if m.max > 0 && in >= m.max {
-		return full
+		return noRoom
 	}
 	bits := math.Float64bits(float64(in+1) / float64(m.weight))
-	return uint32(min((bits-(1023-24)<<52)>>26, full-1))
+	return uint32(min((bits-(1023-24)<<52)>>26, noRoom-1))
 }
 
 // tournament is what a loop remembers of the members of a table between picks. Owned by the loop.

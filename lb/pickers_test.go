@@ -158,7 +158,7 @@ func TestNoPickerAllocates(t *testing.T) {
 	}
 	for _, p := range allPickers {
 		f(p, "", nil)
-		f(p, " with max_conn", func(cfg *Config) {
+		f(p, " with maxconn", func(cfg *Config) {
 			for i := range cfg.Endpoints {
 				cfg.Endpoints[i].MaxConn = i / 4 // some are full
 			}

@@ -53,7 +53,7 @@ func (p *Placement) Share() map[string]float64 {
 func (p *Placement) Of(n uint64) string {
 	var key [8]byte
 	binary.LittleEndian.PutUint64(key[:], n)
-	q := query{table: p.table, loop: &loopState{}, hash: p.c.hash(key[:])}
+	q := query{table: p.table, hash: p.c.hash(key[:])} // no loop: nothing of one decides
 	i := q.choose()
 	if i < 0 {
 		return ""

@@ -103,12 +103,12 @@ func interruptible() (context.Context, func()) {
 func benchRun() *cobra.Command {
 	var f benchFlags
 	var list bool
-	var http, tcp, origin, name string
-	var pids []int
+	var t bench.Target
+	var origin string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Measure one proxy",
-		Long: "Measure one proxy: this one, or whatever listens at --http and --tcp and passes on to the origin, which\n" +
+		Long: "Measure one proxy: this one, or whatever listens at --http, --tcp and --udp and passes on to the origin, which\n" +
 			"this command starts at --origin:\n\n" +
 			"  sluice bench run\n" +
 			"  sluice bench run --http 127.0.0.1:80 --origin 127.0.0.1:9000 --scenario http-keepalive --rate 50%,90%",
@@ -128,7 +128,7 @@ func benchRun() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			outside := http != "" || tcp != ""
+			outside := t.HTTP != "" || t.TCP != "" || t.UDP != ""
 			if outside && origin == "" {
 				return &exitError{exitUsage, errors.New("where does the proxy expect its origin? --origin says where to start it")}
 			}
@@ -136,7 +136,7 @@ func benchRun() *cobra.Command {
 				if !outside {
 					return r.Sluice(ctx, "sluice", self(), f.cores)
 				}
-				if warning := r.Outside(name, http, tcp, pids); warning != "" {
+				if warning := r.Outside(t); warning != "" {
 					fmt.Fprintln(cmd.ErrOrStderr(), "sluice:", warning)
 				}
 				return nil
@@ -146,11 +146,12 @@ func benchRun() *cobra.Command {
 	f.add(cmd, 1, 3*time.Second)
 	fl := cmd.Flags()
 	fl.BoolVar(&list, "list", false, "list the scenarios")
-	fl.StringVar(&http, "http", "", "`host:port` of the proxy's HTTP listener")
-	fl.StringVar(&tcp, "tcp", "", "`host:port` of the proxy's TCP listener")
+	fl.StringVar(&t.HTTP, "http", "", "`host:port` of the proxy's HTTP listener")
+	fl.StringVar(&t.TCP, "tcp", "", "`host:port` of the proxy's TCP listener")
+	fl.StringVar(&t.UDP, "udp", "", "`host:port` of the proxy's UDP listener")
 	fl.StringVar(&origin, "origin", "", "`host:port` where the proxy expects its origin")
-	fl.StringVar(&name, "name", "target", "what to call the proxy")
-	fl.IntSliceVar(&pids, "pid", nil, "the proxy's processes, if its listener does not tell")
+	fl.StringVar(&t.Name, "name", "target", "what to call the proxy")
+	fl.IntSliceVar(&t.PIDs, "pid", nil, "the proxy's processes, if its listener does not tell")
 	return cmd
 }
 
