@@ -92,8 +92,7 @@ func memory(pids []int) (rss, peak uint64) {
 	return rss, peak
 }
 
-// listeners are the processes that listen on a TCP address of this host: a proxy's master and its workers.
-// listenersOf are those on an address of TCP or UDP.
+// listenersOf are the processes that listen on an address of this host, of TCP or UDP: a proxy's master and its workers.
 func listenersOf(p Protocol, address string) ([]int, error) {
 	ap, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {

@@ -183,7 +183,8 @@ func TestHelloInPieces(t *testing.T) {
 	} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			c := f.dial("")
-			cfg := &tls.Config{ServerName: "b.w.test", RootCAs: pool, MinVersion: version, MaxVersion: version}
+			cfg := &tls.Config{ServerName: "b.w.test", RootCAs: pool, MinVersion: version, MaxVersion: version,
+				CurvePreferences: []tls.CurveID{tls.X25519}} // for a small hello
 			got, err := askTLS(&rewriting{c, func(p []byte) error { return first(c, p) }}, cfg, "hello")
 			if got != "below: hello" || err != nil {
 				t.Errorf("%s, TLS %x: answered %q, %v", name, version, got, err)

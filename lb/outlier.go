@@ -25,7 +25,7 @@ type Outlier struct {
 	// MaxEjectionTime, 0: 5 min.
 	EjectionTime    time.Duration `yaml:"ejection_time"`
 	MaxEjectionTime time.Duration `yaml:"max_ejection_time"`
-	// MaxEjected is the percentage of the endpoints that may be out at a time, but always one; 0: 50.
+	// MaxEjected is the percentage of the endpoints that may be out at a time, but always one if there are others; 0: 50.
 	MaxEjected int `yaml:"max_ejected_percent"`
 }
 
@@ -231,14 +231,17 @@ func (c *Cluster) tend(suspect *Endpoint, now time.Time) (next time.Duration, ch
 func (c *Cluster) eject(ep *Endpoint, now time.Time, why slog.Attr) bool {
 	o := c.cfg.Outlier
 	out := 0
-	mine := false
+	mine, others := false, false
 	for i := range c.members {
-		if c.members[i].Ejected() {
+		m := &c.members[i]
+		if m.Ejected() {
 			out++
 		}
-		mine = mine || c.members[i].Endpoint == ep
+		mine = mine || m.Endpoint == ep
+		others = others || m.Endpoint != ep && m.Usable()
 	}
-	if !mine || ep.Ejected() || out > 0 && (out+1)*100 > o.MaxEjected*len(c.members) {
+	// Nobody is better off without the last one.
+	if !mine || !others || ep.Ejected() || out > 0 && (out+1)*100 > o.MaxEjected*len(c.members) {
 		return false
 	}
 	ep.passive.reset()
