@@ -20,6 +20,7 @@ func runConfig(gateway, admin, upstream string) string {
 routes: {all: [{cluster: origin}]}
 clusters: [{name: origin, endpoints: [address: %q]}]
 admin: {address: %q}
+engine: {loops: 1}
 `, gateway, upstream, admin)
 }
 
@@ -111,6 +112,10 @@ func TestRunSignals(t *testing.T) {
 	_, err = io.WriteString(c, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
 	must(t, err)
 	<-begun
+	idle := keepAliveClient{address: gateway}
+	defer idle.close()
+	_, err = idle.get("/new")
+	must(t, err)
 	must(t, r.Process.Signal(syscall.SIGTERM))
 	eventually(t, "it is not ready any more", func() bool {
 		status, _ := get(t, "http://"+admin+"/readyz")
@@ -123,6 +128,8 @@ func TestRunSignals(t *testing.T) {
 		}
 		return err != nil
 	})
+	_, err = io.ReadAll(idle.conn) // it is asked to go when the loops begin to drain
+	must(t, err)
 	close(finish)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	must(t, err)
