@@ -173,6 +173,10 @@ func (c *Conn) Readable() bool { return c.state&readable != 0 }
 // Writable says that a write may take something.
 func (c *Conn) Writable() bool { return c.state&writable != 0 }
 
+// LookAgain has the next read or peek ask the kernel, whatever events have told: when time is up, say, and what was
+// waited for may have come in the same batch.
+func (c *Conn) LookAgain() { c.state |= readable }
+
 // Failure is the socket's pending error (ECONNRESET, ETIMEDOUT), asked for only if an event told of one; nil
 // otherwise. It finds a reset also on a connection that nobody reads.
 func (c *Conn) Failure() error {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/engine"
 )
 
 // certificate is one for names, that clients of the pool believe.
@@ -384,5 +386,67 @@ func TestBulkIsSplicedAfterHello(t *testing.T) {
 		if spliced := f.loop().Counters().Spliced.Load() - before; spliced < uint64(len(what)) {
 			t.Errorf("%d of %d bytes were spliced", spliced, 2*len(what))
 		}
+	}
+}
+
+// A client that waits to be spoken to asks for no name: it goes to the default cluster, once its time is up.
+func TestSilentClientGoesToTheDefaultCluster(t *testing.T) {
+	greets := of(RoundRobin, serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) { _, _ = io.WriteString(c, "220 ready") }))
+	routes := []SNIRoute{{Names: []string{"a.test"}, Cluster: "c"}}
+	f := newFront(t, frontConfig{session: ProxyConfig{Cluster: "c", SNI: routes, HelloTimeout: 50 * time.Millisecond}}, greets)
+	if b, err := io.ReadAll(f.dial("")); string(b) != "220 ready" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	f = newFront(t, frontConfig{session: ProxyConfig{SNI: routes, HelloTimeout: 50 * time.Millisecond}}, greets)
+	f.rejects("", "", false)
+	if n := f.stats.BadHello.Load(); n != 1 {
+		t.Errorf("%d bad hellos", n)
+	}
+}
+
+// caught is an acceptor that shows the connections that it has accepted.
+type caught struct {
+	engine.Acceptor
+	conns chan *engine.Conn
+}
+
+func (a caught) Accept(c *engine.Conn) {
+	a.Acceptor.Accept(c)
+	a.conns <- c
+}
+
+// What comes when time is up, and whose event is not served yet, is not taken for something else.
+func TestHeadThatComesInTheLastMoment(t *testing.T) {
+	f := newFront(t, frontConfig{}, of(RoundRobin, named(t, "a")))
+	late := func(head string, before func(engine.Acceptor) engine.Acceptor, session ProxyConfig) string {
+		t.Helper()
+		p := NewProxy(session, "", func(string) *Cluster { return f.cluster }, &ProxyStats{Loops: make([]ProxyCounters, 1)}, quiet)
+		a := caught{before(p), make(chan *engine.Conn, 1)}
+		ln, err := f.engine.Listen("127.0.0.1:0", 0, a)
+		must(t, err)
+		c, err := net.Dial("tcp", ln.Bound())
+		must(t, err)
+		defer c.Close()
+		must(t, c.SetDeadline(time.Now().Add(patience)))
+		conn := receive(t, "it is accepted", a.conns)
+		on(f.loop(), func() { // no event is served meanwhile
+			_, err := io.WriteString(c, head)
+			must(t, err)
+			conn.Handler().Timeout(conn)
+		})
+		must(t, c.(*net.TCPConn).CloseWrite())
+		b, _ := io.ReadAll(c)
+		return string(b)
+	}
+	optional := func(next engine.Acceptor) engine.Acceptor {
+		return NewPreface(PrefaceConfig{ProxyProtocol: ProxyOptional}, next, &PrefaceStats{Loops: make([]PrefaceCounters, 1)})
+	}
+	if got := late(header1(someClient, someDest)+"hello", optional, ProxyConfig{Cluster: "c"}); got != "a: hello" {
+		t.Errorf("behind a header: %q", got)
+	}
+	hello := string(helloOf(t, &tls.Config{ServerName: "a.test"}))
+	none := func(next engine.Acceptor) engine.Acceptor { return next }
+	if got := late(hello, none, ProxyConfig{SNI: []SNIRoute{{Names: []string{"a.test"}, Cluster: "c"}}}); got != "a: "+hello {
+		t.Errorf("a hello is answered by %q", got)
 	}
 }

@@ -219,6 +219,10 @@ func (p *preface) pass(c *engine.Conn) {
 
 // Timeout implements engine.Handler. Where a header need not come, a client that waits to be spoken to has none.
 func (p *preface) Timeout(c *engine.Conn) {
+	c.LookAgain()
+	if p.Ready(c); c.Closed() || c.Handler() != engine.Handler(p) {
+		return // it came in the last moment
+	}
 	n, err := c.Peek(c.Loop().Scratch()[:1])
 	if p.cfg.ProxyProtocol == ProxyOptional && n == 0 && err == engine.ErrAgain {
 		p.pass(c)

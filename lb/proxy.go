@@ -382,6 +382,16 @@ func (s *session) abort() {
 func (s *session) Timeout(*engine.Conn) {
 	switch s.stage {
 	case greeting:
+		c := s.client
+		c.LookAgain()
+		if s.greet(); s.stage != greeting {
+			return // it came in the last moment
+		}
+		if n, err := c.Peek(c.Loop().Scratch()[:1]); n == 0 && err == engine.ErrAgain && s.cluster != nil {
+			c.SetTimeout(0)
+			s.place(nil) // a client that waits to be spoken to asks for no name
+			return
+		}
 		s.count().BadHello.Inc()
 	case waiting:
 		s.count().QueueTimeout.Inc()
