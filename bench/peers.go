@@ -153,7 +153,7 @@ func (r *Rig) Nginx(ctx context.Context, cores int) error {
 			// Each measurement has flows of its own: both forget those of the ones before after 10 s.
 			stream = fmt.Sprintf(`stream {
   upstream origin { server %s; }
-  server { listen %s reuseport backlog=8192; proxy_pass origin; }
+  server { listen %s reuseport backlog=8192; proxy_pass origin; proxy_half_close on; }
   server { listen %s udp reuseport; proxy_pass origin; proxy_timeout 10s; }
 }
 `, r.Origin, t.TCP, t.UDP)

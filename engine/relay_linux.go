@@ -56,7 +56,12 @@ type half struct {
 	bulk  bool  // splice rather than copy
 	eof   bool  // src has ended
 	fin   bool  // and dst has got everything before that
+	alone bool  // of ab: its end, or the other's, is the relay's
 }
+
+// EndTogether has the relay end when one of the connections has said all, and both have got what was said by then. To be
+// called before Start.
+func (r *Relay) EndTogether() { r.ab.alone = true }
 
 // Start takes over both connections. idle ends the relay when no byte has moved for so long; 0: never.
 func (r *Relay) Start(a, b *Conn, idle time.Duration, owner RelayOwner) {
@@ -80,7 +85,11 @@ func (r *Relay) Ready(*Conn) {
 	// Both, even if the first fails: an endpoint that answers and resets, because it did not want the rest of the
 	// request, has its answer passed on.
 	err := errors.Join(r.ab.move(r.a, r.b), r.ba.move(r.b, r.a), unread(r.a), unread(r.b))
-	if r.ab.fin != r.ba.fin {
+	if r.ab.alone && (r.ab.fin || r.ba.fin) {
+		if r.ab.held() == 0 && r.ba.held() == 0 {
+			r.ab.fin, r.ba.fin = true, true
+		}
+	} else if r.ab.fin != r.ba.fin {
 		// If both have ended, closing says so.
 		err = errors.Join(err, r.ab.passFIN(r.b), r.ba.passFIN(r.a))
 	}

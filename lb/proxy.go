@@ -18,9 +18,23 @@ type ProxyConfig struct {
 	SNI []SNIRoute `yaml:"sni"`
 	// HelloTimeout is how long the client's TLS hello may take, where it matters; 0: 5 s.
 	HelloTimeout time.Duration `yaml:"hello_timeout"`
+	// HalfClose is what becomes of a session when one side has said all; not given: relay.
+	HalfClose HalfClose `yaml:"half_close"`
 	// SessionTimeout ends a session on which no byte moved for so long; 0: 10 min, nginx stream's.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
 }
+
+// HalfClose says what a FIN of one side does to the other direction.
+type HalfClose string
+
+// The choices.
+const (
+	HalfCloseRelay HalfClose = "relay" // it goes on until its own FIN
+	HalfCloseEnd   HalfClose = "end"   // the session ends, once what was said by then is passed on
+)
+
+// Choices are the values that a file may have.
+func (HalfClose) Choices() []string { return []string{string(HalfCloseRelay), string(HalfCloseEnd)} }
 
 // SNIRoute sends names, or *.name for all below it, to a cluster.
 type SNIRoute struct {
@@ -324,6 +338,9 @@ func (s *session) relay() {
 	s.stage = relaying
 	s.arrived()
 	s.client.Attach(nil)
+	if s.proxy.cfg.HalfClose == HalfCloseEnd {
+		s.EndTogether()
+	}
 	s.Start(s.client, s.upstream, s.proxy.cfg.SessionTimeout, s)
 }
 

@@ -189,3 +189,34 @@ func TestMaglevSpreadsOneAddress(t *testing.T) {
 		return len(served) == 2
 	})
 }
+
+// half_close end ends the session with one side's FIN, after what was said by then; relay does not.
+func TestHalfCloseEndsOrNot(t *testing.T) {
+	f := func(h HalfClose, want string) {
+		t.Helper()
+		said := make(chan struct{})
+		address := serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+			_, _ = io.WriteString(c, "hello")
+			_, _ = io.ReadAll(c) // until the client's FIN, or the end of the session
+			close(said)
+			_, _ = io.WriteString(c, ", and bye")
+		})
+		e := newEdge(t, ProxyConfig{HalfClose: h}, of(RoundRobin, address))
+		c := e.dial("")
+		first := make([]byte, 5)
+		_, err := io.ReadFull(c, first)
+		must(t, err)
+		_, err = io.WriteString(c, "thanks")
+		must(t, err)
+		must(t, c.CloseWrite())
+		rest, err := io.ReadAll(c)
+		if string(first)+string(rest) != want || err != nil {
+			t.Errorf("%s: got %q%q, %v", h, first, rest, err)
+		}
+		receive(t, "the endpoint has read all", said)
+		e.counts(1, 0, 0, 0, 0, 6, uint64(len(want)))
+	}
+	f("", "hello, and bye")
+	f(HalfCloseRelay, "hello, and bye")
+	f(HalfCloseEnd, "hello")
+}
