@@ -4,6 +4,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"github.com/panjf2000/gnet/v2/pkg/queue"
@@ -86,9 +87,9 @@ func (p *poller) wait(block bool) []unix.EpollEvent {
 	if block {
 		timeout = briefly
 	}
-	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), at, batch, timeout, 0, 0)
+	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), at, batch, timeout, 0, 0)
 	if block && n == 0 && e == 0 {
-		n, _, e = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), at, batch, ^uintptr(0), 0, 0)
+		n, _, e = syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), at, batch, ^uintptr(0), 0, 0)
 	}
 	switch e {
 	case 0:

@@ -84,7 +84,13 @@ func (r *Relay) Ready(*Conn) {
 	before := r.ab.bytes + r.ba.bytes
 	// Both, even if the first fails: an endpoint that answers and resets, because it did not want the rest of the
 	// request, has its answer passed on.
-	err := errors.Join(r.ab.move(r.a, r.b), r.ba.move(r.b, r.a), unread(r.a), unread(r.b))
+	err := r.ab.move(r.a, r.b)
+	if e := r.ba.move(r.b, r.a); err == nil {
+		err = e
+	}
+	if err == nil && (r.a.state|r.b.state)&failed != 0 {
+		err = errors.Join(unread(r.a), unread(r.b))
+	}
 	if r.ab.alone && (r.ab.fin || r.ba.fin) {
 		if r.ab.held() == 0 && r.ba.held() == 0 {
 			r.ab.fin, r.ba.fin = true, true
