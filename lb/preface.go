@@ -2,14 +2,14 @@ package lb
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"sluice/engine"
+	"sluice/lb/access"
 	"sluice/lb/proxyproto"
 )
 
@@ -40,11 +40,9 @@ func (ProxyMode) Choices() []string { return []string{string(ProxyRequire), stri
 
 // Validate reports what is wrong with c, by the path of the key.
 func (c *PrefaceConfig) Validate(report func(path, message string)) {
-	for i, s := range c.ProxyTrusted {
-		if _, err := parsePrefix(s); err != nil {
-			report("proxy_trusted["+strconv.Itoa(i)+"]", err.Error())
-		}
-	}
+	access.Config{Allow: c.ProxyTrusted}.Validate(func(path, message string) {
+		report("proxy_trusted"+strings.TrimPrefix(path, "allow"), message)
+	})
 	if c.ProxyTrusted != nil && len(c.ProxyTrusted) == 0 {
 		report("proxy_trusted", "is empty: nobody could send a header")
 	}
@@ -54,19 +52,6 @@ func (c *PrefaceConfig) Validate(report func(path, message string)) {
 	if c.ProxyProtocol == "" && (c.ProxyTrusted != nil || c.ProxyTimeout != 0) {
 		report("proxy_trusted", "and proxy_timeout are for a listener with proxy_protocol")
 	}
-}
-
-// parsePrefix reads an address or a prefix.
-func parsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return p, fmt.Errorf("%q is neither an address nor a prefix, as in 10.0.0.0/8", s)
-	}
-	return p, nil
 }
 
 // Origin is what a PROXY header says of a connection. It is attached to the connection, and immutable.
@@ -97,7 +82,7 @@ type PrefaceCounters struct {
 // believed of trusted peers only; others must not send one, or whoever comes after us might believe it.
 type Preface struct {
 	cfg     PrefaceConfig
-	trusted []netip.Prefix
+	trusted *access.List // nil: everyone is
 	next    engine.Acceptor
 	stats   *PrefaceStats
 }
@@ -111,10 +96,8 @@ func NewPreface(cfg PrefaceConfig, next engine.Acceptor, stats *PrefaceStats) en
 	if p.cfg.ProxyTimeout == 0 {
 		p.cfg.ProxyTimeout = 5 * time.Second
 	}
-	for _, s := range cfg.ProxyTrusted {
-		if prefix, err := parsePrefix(s); err == nil {
-			p.trusted = append(p.trusted, prefix.Masked())
-		}
+	if len(cfg.ProxyTrusted) > 0 {
+		p.trusted, _ = access.New(access.Config{Allow: cfg.ProxyTrusted}) // valid
 	}
 	return p
 }
@@ -124,15 +107,7 @@ func (p *Preface) Next() engine.Acceptor { return p.next }
 
 // trusts says whether a peer may speak for others. One on a UNIX socket may: the file's mode has let it in.
 func (p *Preface) trusts(peer netip.AddrPort) bool {
-	if len(p.trusted) == 0 || !peer.IsValid() {
-		return true
-	}
-	for _, t := range p.trusted {
-		if t.Contains(peer.Addr()) {
-			return true
-		}
-	}
-	return false
+	return p.trusted == nil || !peer.IsValid() || p.trusted.Admits(peer.Addr())
 }
 
 // Accept implements engine.Acceptor.

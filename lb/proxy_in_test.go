@@ -395,9 +395,9 @@ func TestPrefaceConfig(t *testing.T) {
 	f(PrefaceConfig{ProxyProtocol: ProxyRequire, ProxyTrusted: []string{"10.0.0.0/8", "::1", "fd00::/8"}, ProxyTimeout: time.Second})
 	f(PrefaceConfig{ProxyProtocol: ProxyRequire, ProxyTrusted: []string{}}, "proxy_trusted: is empty: nobody could send a header")
 	f(PrefaceConfig{ProxyProtocol: ProxyRequire, ProxyTrusted: []string{"10.0.0.0/8", "10.0.0.0/33"}},
-		`proxy_trusted[1]: "10.0.0.0/33" is neither an address nor a prefix, as in 10.0.0.0/8`)
+		`proxy_trusted[1]: "10.0.0.0/33" is neither an address nor a prefix like 192.0.2.0/24 or 2001:db8::/32`)
 	f(PrefaceConfig{ProxyProtocol: ProxyRequire, ProxyTrusted: []string{"fe80::1%eth0"}},
-		`proxy_trusted[0]: "fe80::1%eth0" is neither an address nor a prefix, as in 10.0.0.0/8`)
+		`proxy_trusted[0]: "fe80::1%eth0": an address of a list has no zone`)
 	f(PrefaceConfig{ProxyProtocol: ProxyRequire, ProxyTimeout: -1}, "proxy_timeout: must not be negative")
 	f(PrefaceConfig{ProxyTimeout: 1}, "proxy_trusted: and proxy_timeout are for a listener with proxy_protocol")
 }
