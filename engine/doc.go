@@ -9,6 +9,7 @@
 //
 // Readiness is edge-triggered and armed once, at registration. A [Conn] therefore remembers it: Readable and Writable
 // stay true until a read or a write has met EAGAIN. Pausing a connection is not reading it; that costs no system call
-// and lets the kernel's window stall the sender. Events are hints: a stale one, for a descriptor that was closed and
-// reused within one batch, costs one EAGAIN and harms nothing.
+// and lets the kernel's window stall the sender. Events bear the tag of their connection: a stale one, for a descriptor
+// that was closed and reused within one batch, is passed over. Datagrams have their own sockets, level-triggered, with
+// batches in and out: udp_linux.go.
 package engine

@@ -6,11 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -100,6 +102,12 @@ func of(p Picker, addresses ...string) Config {
 		cfg.Endpoints = append(cfg.Endpoints, EndpointConfig{Address: a})
 	}
 	return cfg
+}
+
+// hashAddr hashes a client's address, and its port too if that is to count, as clusters do that do not say otherwise.
+func hashAddr(a netip.AddrPort, withPort bool) uint64 {
+	var k addrKey
+	return xxhash.Sum64(k.of(a, withPort))
 }
 
 // letter is the name of one of lettered's endpoints; - for none.

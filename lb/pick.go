@@ -220,9 +220,3 @@ func (k *addrKey) of(a netip.AddrPort, withPort bool) []byte {
 	}
 	return unsafe.Slice((*byte)(unsafe.Pointer(k)), n)
 }
-
-// HashAddr hashes a client's address, and its port too if that is to count.
-func HashAddr(a netip.AddrPort, withPort bool) uint64 {
-	var k addrKey
-	return xxhash.Sum64(k.of(a, withPort))
-}

@@ -100,7 +100,7 @@ func TestHashPickersAreStable(t *testing.T) {
 		got := map[string]int{}
 		const clients = 20000
 		for i := range uint64(clients) {
-			h := HashAddr(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 0), false)
+			h := hashAddr(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 0), false)
 			ep := c.Pick(e.Loops()[0], h, nil)
 			got[letter(ep)]++
 			if other := c.Pick(e.Loops()[1], h, nil); other != ep {
@@ -287,7 +287,7 @@ func TestPickAllocatesNothing(t *testing.T) {
 		c := newCluster(t, e, lettered(p, 3, 1, 2))
 		tried := []*Endpoint{c.Endpoints()[0]}
 		n := testing.AllocsPerRun(1000, func() {
-			h := HashAddr(client, p == Maglev)
+			h := hashAddr(client, p == Maglev)
 			if c.Pick(l, h, nil) == nil || c.Pick(l, h, tried) == nil {
 				t.Fatal("none is picked")
 			}
@@ -301,7 +301,7 @@ func TestPickAllocatesNothing(t *testing.T) {
 func TestHashAddr(t *testing.T) {
 	f := func(a, b string, withPort, same bool) {
 		t.Helper()
-		x, y := HashAddr(netip.MustParseAddrPort(a), withPort), HashAddr(netip.MustParseAddrPort(b), withPort)
+		x, y := hashAddr(netip.MustParseAddrPort(a), withPort), hashAddr(netip.MustParseAddrPort(b), withPort)
 		if (x == y) != same {
 			t.Errorf("%s and %s, port %v: %x and %x", a, b, withPort, x, y)
 		}
@@ -312,5 +312,5 @@ func TestHashAddr(t *testing.T) {
 	f("192.0.2.1:1", "192.0.2.2:1", false, false)
 	f("192.0.2.1:1", "[::ffff:192.0.2.1]:1", true, true) // by a listener of either family
 	f("[2001:db8::1]:1", "[2001:db8::2]:1", false, false)
-	HashAddr(netip.AddrPort{}, true) // of a UNIX socket
+	hashAddr(netip.AddrPort{}, true) // of a UNIX socket
 }

@@ -50,7 +50,7 @@ func (c *PrefaceConfig) Validate(report func(path, message string)) {
 		report("proxy_timeout", "must not be negative")
 	}
 	if c.ProxyProtocol == "" && (c.ProxyTrusted != nil || c.ProxyTimeout != 0) {
-		report("proxy_trusted", "and proxy_timeout are for a listener with proxy_protocol")
+		report("proxy_trusted", "proxy_trusted and proxy_timeout are for a listener with proxy_protocol")
 	}
 }
 

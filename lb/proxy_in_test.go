@@ -399,5 +399,5 @@ func TestPrefaceConfig(t *testing.T) {
 	f(PrefaceConfig{ProxyProtocol: ProxyRequire, ProxyTrusted: []string{"fe80::1%eth0"}},
 		`proxy_trusted[0]: "fe80::1%eth0": an address of a list has no zone`)
 	f(PrefaceConfig{ProxyProtocol: ProxyRequire, ProxyTimeout: -1}, "proxy_timeout: must not be negative")
-	f(PrefaceConfig{ProxyTimeout: 1}, "proxy_trusted: and proxy_timeout are for a listener with proxy_protocol")
+	f(PrefaceConfig{ProxyTimeout: 1}, "proxy_trusted: proxy_trusted and proxy_timeout are for a listener with proxy_protocol")
 }

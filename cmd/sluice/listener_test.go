@@ -279,7 +279,7 @@ clusters: [{name: c, endpoints: [address: "127.0.0.1:9"]}]
 	f("protocol: http, routes: r, hello_timeout: 1s", "is not for http listeners, but for tcp")
 	f("protocol: udp", "a udp listener needs a cluster")
 	f("protocol: tcp, sni: [{names: [a.test, A.test, '*.*.b'], cluster: d}]", `no cluster named "d"`, `"A.test" is there twice`, "*.*.b")
-	f("protocol: tcp, cluster: c, proxy_trusted: [10.0.0.0/8, x]", "10.0.0.0/8", "proxy_protocol")
+	f("protocol: tcp, cluster: c, proxy_trusted: [10.0.0.0/8, x]", `"x" is neither an address`, "proxy_trusted and proxy_timeout are for")
 	f("protocol: tcp, cluster: c, proxy_protocol: requird", `did you mean "require"`)
 	f("protocol: tcp, cluster: c, accept_rate: 5", "not a rate")
 	f("protocol: tcp, cluster: c, deny: [10.0.0.0/33]", "10.0.0.0/33")
