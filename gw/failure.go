@@ -62,10 +62,24 @@ func (x *exchange) upstreamEnded(err error) {
 		x.leave()
 		x.fresh, x.lost, x.sent = true, nil, 0
 		x.search()
+	case x.maySendAgain():
+		x.failure()
+		x.leave()
+		x.tried = append(x.tried, x.ep)
+		x.lost, x.sent = nil, 0
+		x.search()
 	default:
 		x.failure()
 		x.reply(502, "upstream closed the connection without a response")
 	}
+}
+
+// maySendAgain says that the request can go to another endpoint, although this one may have seen it: that is no harm (RFC
+// 9110, section 9.2.2), all of it is at hand, nothing has been answered, and the cluster's budget allows it.
+func (x *exchange) maySendAgain() bool {
+	l, cl := x.w.loop, x.target.cluster
+	return x.idempotent && x.replay && x.body.Done() && x.partial == nil && x.interim == 0 &&
+		len(x.tried) < maxTries && cl.Pick(l, x.hash, append(x.tried, x.ep)) != nil && cl.MayRetry(l)
 }
 
 // spoiled: the upstream broke the protocol.

@@ -19,12 +19,13 @@ import (
 // Cluster is a named set of endpoints and their policy. What picks need is in its table, which a change of the endpoints
 // or of their health replaces; building one is the work of the cluster's keeper, a goroutine.
 type Cluster struct {
-	cfg    Config
-	given  Config // as configured, to be compared at a reload
-	log    *slog.Logger
-	shared *shared
-	dial   *engine.DialOptions // nil: none
-	table  atomic.Pointer[table]
+	cfg       Config
+	given     Config // as configured, to be compared at a reload
+	log       *slog.Logger
+	shared    *shared
+	dial      *engine.DialOptions // nil: none
+	retryPart float64             // of a request that may be sent again
+	table     atomic.Pointer[table]
 
 	mu       *sync.Mutex // shared's; guards what follows
 	members  []member    // all there are
@@ -55,6 +56,7 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 	c := &Cluster{cfg: cfg.withDefaults(), given: cfg, log: log.With("cluster", cfg.Name), checks: map[*Endpoint]context.CancelFunc{},
 		due: make(chan struct{}, 1), suspects: make(chan *Endpoint, 64)}
 	c.dial = c.cfg.DialConfig.Options()
+	c.retryPart = float64(c.cfg.RetryBudget) / 100
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if c.cfg.Health != nil {
 		var err error

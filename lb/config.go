@@ -101,6 +101,8 @@ type Config struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// MaxIdle bounds the warm connections that a loop keeps to an endpoint (http); 0: 256.
 	MaxIdle int `yaml:"max_idle"`
+	// RetryBudget is how many requests may be sent again, in percent of those that are sent (http); 0: 20.
+	RetryBudget int `yaml:"retry_budget"`
 	// DrainTimeout is how long sessions may go on when their endpoint drains or is gone; 0: 10 min.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 	// SlowStart is how long the weight of an endpoint that has come up takes to grow to the whole; 0: at once.
@@ -196,7 +198,7 @@ func (c *Config) validatePicking(report func(path, message string)) {
 	for _, p := range []struct {
 		key     string
 		percent int
-	}{{"zone_min", c.ZoneMin}, {"panic", c.Panic}} {
+	}{{"zone_min", c.ZoneMin}, {"panic", c.Panic}, {"retry_budget", c.RetryBudget}} {
 		if p.percent < 0 || p.percent > 100 {
 			report(p.key, fmt.Sprintf("%d: 0 to 100 percent", p.percent))
 		}
@@ -236,6 +238,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ZoneMin == 0 {
 		c.ZoneMin = 50
+	}
+	if c.RetryBudget == 0 {
+		c.RetryBudget = 20
 	}
 	def(&c.DrainTimeout, 10*time.Minute)
 	if c.Queue != nil {

@@ -161,6 +161,9 @@ func (c *Cluster) Pick(l *engine.Loop, hash uint64, tried []*Endpoint) *Endpoint
 func (c *Cluster) Take(l *engine.Loop, hash uint64, tried []*Endpoint) (*Endpoint, error) {
 	var q query
 	q.ask(c, c.table.Load(), l, hash, tried)
+	if len(tried) == 0 {
+		q.loop.budget.earn(c.retryPart)
+	}
 	for {
 		i := q.choose()
 		switch {

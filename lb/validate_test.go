@@ -75,7 +75,7 @@ func TestSmallestTableIsBuilt(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Picker: RoundRobin, ConnectTimeout: time.Second, ResponseTimeout: time.Minute,
-		IdleTimeout: 30 * time.Second, MaxIdle: 256, TableSize: 65537, HashKey: Client, ZoneMin: 50, DrainTimeout: 10 * time.Minute,
+		IdleTimeout: 30 * time.Second, MaxIdle: 256, TableSize: 65537, HashKey: Client, ZoneMin: 50, RetryBudget: 20, DrainTimeout: 10 * time.Minute,
 	}
 	comparable := cmp.Comparer(func(a, b engine.DialConfig) bool { return a == b })
 	if diff := cmp.Diff(want, Config{}.withDefaults(), comparable); diff != "" {
@@ -83,7 +83,7 @@ func TestDefaults(t *testing.T) {
 	}
 	given := Config{
 		Picker: Maglev, ConnectTimeout: 1, ResponseTimeout: 2, IdleTimeout: 3, MaxIdle: 4, TableSize: 5,
-		Health: &health.Config{}, HashKey: SNI, ZoneMin: 6, DrainTimeout: 7,
+		Health: &health.Config{}, HashKey: SNI, ZoneMin: 6, RetryBudget: 7, DrainTimeout: 7,
 	}
 	if diff := cmp.Diff(given, given.withDefaults(), comparable); diff != "" {
 		t.Errorf("what was given (-given +got):\n%s", diff)
