@@ -16,6 +16,10 @@ import (
 const (
 	// turnBytes is what an exchange may move in one direction before the loop's others have their turn.
 	turnBytes = 512 << 10
+	// spliceFrom is how much of a body must be left, and spliceWorth what a round must bring, for going through the kernel
+	// to be cheaper than copying.
+	spliceFrom  = 32 << 10
+	spliceWorth = 16 << 10
 	// maxInterim bounds the 1xx responses before the final one.
 	maxInterim = 16
 	// maxTries times the connect timeout bounds the search for an endpoint that answers.
@@ -58,6 +62,7 @@ type exchange struct {
 	response h1.Body
 	framing  framing
 	interim  uint8
+	bulk     bool // the upstream sends faster than it is read
 	headed   bool // the final head has been read
 	wrote    bool // the client has got some of it
 	closing  bool // the client's connection ends after it
@@ -395,6 +400,13 @@ func (x *exchange) download() {
 		case budget <= 0:
 			l.Again(x.up.conn)
 			return
+		case x.bulk && x.headed && x.framing == asIs && x.partial == nil && x.response.Left() >= spliceFrom:
+			n, ok := x.through()
+			if !ok {
+				return
+			}
+			budget -= n
+			continue
 		}
 		n, err := x.up.conn.Read(l.Scratch())
 		if err == engine.ErrAgain {
@@ -408,6 +420,7 @@ func (x *exchange) download() {
 			return
 		}
 		budget -= n
+		x.bulk = n == len(l.Scratch())
 		x.ep.Local(l).Received.Add(uint64(n))
 		b := l.Scratch()[:n]
 		if x.partial != nil {
@@ -418,6 +431,45 @@ func (x *exchange) download() {
 			return
 		}
 	}
+}
+
+// through passes on a piece of a large body without a copy. false: there is nothing to pass on now, or the exchange has
+// ended.
+func (x *exchange) through() (n int, ok bool) {
+	l := x.w.loop
+	n, rest, err := l.Through(x.up.conn, x.d.conn, x.response.Left())
+	if n > 0 {
+		x.ep.Local(l).Received.Add(uint64(n))
+		x.response.Skip(int64(n))
+		x.wrote = true
+		if rest != nil {
+			x.toClient = rest
+			x.setDeadline()
+		}
+	}
+	switch {
+	case x.d.conn.Broken():
+		x.abandon()
+		return n, false
+	case err == engine.ErrCopy:
+		x.bulk = false
+		return 0, true
+	case err == engine.ErrAgain && x.lost == nil:
+		return 0, false
+	case err == engine.ErrAgain:
+		x.upstreamEnded(x.lost)
+		return 0, false
+	case err != nil:
+		x.upstreamEnded(err)
+		return 0, false
+	}
+	x.bulk = n >= spliceWorth
+	if x.response.Done() {
+		x.leave()
+	} else {
+		x.up.conn.SetTimeout(x.target.cluster.Config().ResponseTimeout)
+	}
+	return n, true
 }
 
 // take reads a piece of what the upstream says, and passes it on. false: the exchange has ended.

@@ -64,6 +64,15 @@ func (y *Body) Left() int64 {
 	return -1
 }
 
+// Skip accounts for n bytes, at most Left, of a body by length that were passed on unseen.
+func (y *Body) Skip(n int64) {
+	if n > y.left || y.kind != byLength {
+		panic("BUG: more is skipped than the body has")
+	}
+	y.left -= n
+	y.done = y.left == 0
+}
+
 // Chunked says that the body is framed in chunks.
 func (y *Body) Chunked() bool { return y.kind == byChunks }
 
