@@ -85,7 +85,7 @@ func TestLargeBodyEnds(t *testing.T) {
 	_, _ = rand.Read(body)
 	e := toUpstream(t, Config{}, bulky(t, body, ""))
 	c := e.dial(t)
-	must(t, c.SetReadBuffer(64 << 10))
+	must(t, c.SetReadBuffer(64<<10))
 	c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 	var got bytes.Buffer
 	for b := make([]byte, 30000); ; {
