@@ -251,13 +251,26 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // RawRead reads below the layer.
 func (c *Conn) RawRead(p []byte) (int, error) {
+	n, err := c.receive(p, 0)
+	// The socket is empty after a short read, and the next byte will be an edge; but a FIN that came with the data
+	// has had its edge already.
+	if n > 0 && n < len(p) && c.state&hungUp == 0 {
+		c.state &^= readable
+	}
+	return n, err
+}
+
+// Peek is RawRead that leaves the bytes where they are.
+func (c *Conn) Peek(p []byte) (int, error) { return c.receive(p, unix.MSG_PEEK) }
+
+func (c *Conn) receive(p []byte, flags int) (int, error) {
 	if c.state&(readable|closed) != readable {
 		if c.state&closed != 0 {
 			return 0, ErrClosed
 		}
 		return 0, ErrAgain
 	}
-	n, e := recv(c.fd, p)
+	n, e := recv(c.fd, p, flags)
 	switch {
 	case e == unix.EAGAIN:
 		c.state &^= readable
@@ -266,33 +279,6 @@ func (c *Conn) RawRead(p []byte) (int, error) {
 		c.state |= broken
 		return 0, sysErr("read", e)
 	case n == 0 && len(p) > 0:
-		return 0, io.EOF
-	}
-	// The socket is empty after a short read, and the next byte will be an edge; but a FIN that came with the data
-	// has had its edge already.
-	if n < len(p) && c.state&hungUp == 0 {
-		c.state &^= readable
-	}
-	return n, nil
-}
-
-// Peek is RawRead that leaves the bytes where they are.
-func (c *Conn) Peek(p []byte) (int, error) {
-	if c.state&(readable|closed) != readable {
-		if c.state&closed != 0 {
-			return 0, ErrClosed
-		}
-		return 0, ErrAgain
-	}
-	n, e := peek(c.fd, p)
-	switch {
-	case e == unix.EAGAIN:
-		c.state &^= readable
-		return 0, ErrAgain
-	case e != 0:
-		c.state |= broken
-		return 0, sysErr("read", e)
-	case n == 0:
 		return 0, io.EOF
 	}
 	return n, nil

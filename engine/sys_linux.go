@@ -14,20 +14,10 @@ import (
 
 // recv reads from a non-blocking socket. It and send, which are most of what a loop does, call package syscall itself: the
 // way by x/sys/unix is through an assembly stub, which costs some 5 ns a call.
-func recv(fd int, p []byte) (int, unix.Errno) {
+func recv(fd int, p []byte, flags int) (int, unix.Errno) {
 	for {
-		n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+		n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags), 0, 0)
 		if e != syscall.EINTR {
-			return int(n), e
-		}
-	}
-}
-
-// peek is recv that leaves the bytes in the socket.
-func peek(fd int, p []byte) (int, unix.Errno) {
-	for {
-		n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_PEEK, 0, 0)
-		if e != unix.EINTR {
 			return int(n), e
 		}
 	}

@@ -234,7 +234,7 @@ func (c *PacketConn) ready(uint32) {
 		c.streak, c.bursts = 0, 1
 	}
 	p := o.area.slot(o.room(1))
-	n, e := recv(int(c.fd), p)
+	n, e := recv(int(c.fd), p, 0)
 	switch {
 	case e == 0:
 		o.take(c.loop, 1)
