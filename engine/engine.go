@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,14 @@ type Config struct {
 	// MaxConn bounds the accepted connections that are open at a time; those beyond wait in the kernel's backlog. 0:
 	// seven eighths of the file descriptors that the process may open.
 	MaxConn int `yaml:"maxconn"`
+	// Memory bounds the bytes that wait in the loops' buffers and pipes; each loop has an equal share, and takes nothing
+	// new that can be refused while it holds more. Free buffers (8 MiB a loop at most), connections and the kernel's socket
+	// buffers are not in it. 0: a quarter of what the process may have, by its cgroup (version 1 or 2) or the machine.
+	Memory Size `yaml:"memory"`
 }
+
+// minShare is the least that a loop can do with: a few stalled bodies.
+const minShare = 1 << 20
 
 // Validate reports what is wrong with c, by the path of the key.
 func (c Config) Validate(report func(path, message string)) {
@@ -29,6 +37,16 @@ func (c Config) Validate(report func(path, message string)) {
 	if c.MaxConn < 0 {
 		report("maxconn", "must not be negative")
 	}
+	if c.Memory != 0 && c.Memory < minShare*Size(c.loops()) {
+		report("memory", fmt.Sprintf("%v for %d loops: at least %v each", c.Memory, c.loops(), Size(minShare)))
+	}
+}
+
+func (c Config) loops() int {
+	if c.Loops == 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return c.Loops
 }
 
 // Engine is the set of loops of a process.
@@ -36,25 +54,26 @@ type Engine struct {
 	loops   []*Loop
 	log     *slog.Logger
 	maxConn int64
+	memory  int64
 	open    atomic.Int64 // accepted connections, over all listeners
 	running sync.WaitGroup
 }
 
 // New opens the loops; Start runs them.
 func New(cfg Config, log *slog.Logger) (*Engine, error) {
-	n := cfg.Loops
-	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
-	e := &Engine{log: log, maxConn: int64(cfg.MaxConn)}
+	n := cfg.loops()
+	e := &Engine{log: log, maxConn: int64(cfg.MaxConn), memory: int64(cfg.Memory)}
 	if e.maxConn == 0 {
 		var lim unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil && lim.Cur < 1<<40 {
 			e.maxConn = int64(lim.Cur - lim.Cur/8)
 		}
 	}
+	if e.memory == 0 {
+		e.memory = max(memoryLimit(os.DirFS("/"))/4, minShare*int64(n))
+	}
 	for i := range n {
-		l, err := newLoop(e, i)
+		l, err := newLoop(e, i, e.memory/int64(n))
 		if err != nil {
 			return nil, fmt.Errorf("loop %d: %w", i, err)
 		}
@@ -85,6 +104,18 @@ func (e *Engine) Open() int64 {
 	var n int64
 	for _, l := range e.loops {
 		n += l.count.Open.Load()
+	}
+	return n
+}
+
+// Memory is the bound on what waits in buffers and pipes, in bytes.
+func (e *Engine) Memory() int64 { return e.memory }
+
+// Held is what waits in buffers and pipes, in bytes.
+func (e *Engine) Held() int64 {
+	var n int64
+	for _, l := range e.loops {
+		n += l.Held()
 	}
 	return n
 }

@@ -25,6 +25,9 @@ type Loop struct {
 	packets           packets
 	turns             uint32 // batches of events so far
 	wheel             wheel
+	deadlines         deadlines
+	moment            time.Duration // exact, of the present phase of the turn; 0: nobody has asked
+	share             int64         // of the engine's memory
 	buffers
 	pipes
 	extras   extras
@@ -51,11 +54,12 @@ type Counters struct {
 	Dialled      Counter
 	DialErrors   Counter
 	Spliced      Counter // bytes that no user-space copy was made of
+	held         atomic.Int64
 	_            [64]byte
 }
 
-func newLoop(e *Engine, id int) (*Loop, error) {
-	l := &Loop{id: id, engine: e, log: e.log, scratch: make([]byte, readScratch)}
+func newLoop(e *Engine, id int, share int64) (*Loop, error) {
+	l := &Loop{id: id, engine: e, log: e.log, scratch: make([]byte, readScratch), share: share}
 	if err := l.poller.open(); err != nil {
 		return nil, err
 	}
@@ -63,6 +67,9 @@ func newLoop(e *Engine, id int) (*Loop, error) {
 		return nil, err
 	}
 	if err := l.poller.add(l.wheel.fd, unix.EPOLLIN|unix.EPOLLET, 0); err != nil {
+		return nil, err
+	}
+	if err := l.deadlines.open(l); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -98,6 +105,7 @@ func (l *Loop) run() {
 func (l *Loop) turn(events []unix.EpollEvent) {
 	posted := false
 	l.turns++
+	l.moment = 0
 	for i := range events {
 		ev := &events[i]
 		fd := int(ev.Fd)
@@ -124,12 +132,21 @@ func (l *Loop) turn(events []unix.EpollEvent) {
 		}
 	}
 	l.accepted = serve(l.accepted)
-	l.dialled = serve(l.dialled)
+	if len(l.dialled) > 0 {
+		l.moment = 0
+		l.dialled = serve(l.dialled)
+	}
 	if len(l.again) > 0 {
+		l.moment = 0
 		l.runAgain()
 	}
 	if posted {
+		l.moment = 0
 		l.poller.runPosted()
+	}
+	if l.held != l.told {
+		l.told = l.held
+		l.count.held.Store(l.held)
 	}
 }
 
@@ -180,6 +197,12 @@ func (l *Loop) ID() int { return l.id }
 // Counters are this loop's totals; safe from any goroutine.
 func (l *Loop) Counters() *Counters { return &l.count }
 
+// Held is what waits in the loop's buffers and pipes, in bytes, as of its last turn; safe from any goroutine.
+func (l *Loop) Held() int64 { return l.count.held.Load() }
+
+// Short says that the loop holds more than its share of the engine's memory: what can be refused should be.
+func (l *Loop) Short() bool { return l.held > l.share }
+
 // Scratch is the loop's read buffer. What is in it is lost with the next read of anyone on the loop.
 func (l *Loop) Scratch() []byte { return l.scratch }
 
@@ -190,6 +213,16 @@ func (l *Loop) Draining() bool { return l.draining }
 func (l *Loop) Now() time.Duration {
 	l.wheel.arm() // it stands still while nothing is timed
 	return l.wheel.now
+}
+
+// Moment is the exact time, on the scale of Clock, at which it was first asked for among the connections that are served
+// together: those of one batch of events, of one side. It costs a look at the kernel's clock then, and 1 ns afterwards;
+// BenchmarkMoment.
+func (l *Loop) Moment() time.Duration {
+	if l.moment == 0 {
+		l.moment = l.Clock()
+	}
+	return l.moment
 }
 
 // Date is the present second as an HTTP-date (RFC 9110, section 5.6.7). The bytes are the loop's: copy, do not keep.

@@ -48,7 +48,7 @@ type Relay struct {
 // half is one direction.
 type half struct {
 	bytes uint64
-	buf   []byte // pooled; read and not yet written, from off on
+	buf   []byte // pooled, but between Prime and begin; read and not yet written, from off on
 	pipe  *pipe  // held only while bytes are in it, or within a turn
 	off   int32
 	piped int32 // bytes in the pipe
@@ -63,6 +63,10 @@ type half struct {
 // called before Start.
 func (r *Relay) EndTogether() { r.ab.alone = true }
 
+// Prime has the relay begin with bytes that a protocol has read beyond its own: toA are for a, as b said them, and toB for
+// b. They count as Bytes. To be called before Start, which copies them: until then they must stand.
+func (r *Relay) Prime(toA, toB []byte) { r.ba.buf, r.ab.buf = toA, toB }
+
 // Start takes over both connections. idle ends the relay when no byte has moved for so long; 0: never.
 func (r *Relay) Start(a, b *Conn, idle time.Duration, owner RelayOwner) {
 	r.a, r.b, r.idle, r.owner = a, b, idle, owner
@@ -70,6 +74,8 @@ func (r *Relay) Start(a, b *Conn, idle time.Duration, owner RelayOwner) {
 	b.SetHandler(r)
 	a.SetTimeout(idle)
 	b.SetTimeout(0)
+	r.ab.begin(a.loop)
+	r.ba.begin(a.loop)
 	r.Ready(a)
 }
 
@@ -81,7 +87,7 @@ func (r *Relay) Ready(*Conn) {
 	if r.a.Closed() {
 		return
 	}
-	before := r.ab.bytes + r.ba.bytes
+	read, held := r.ab.bytes+r.ba.bytes, r.ab.held()+r.ba.held()
 	// Both, even if the first fails: an endpoint that answers and resets, because it did not want the rest of the
 	// request, has its answer passed on.
 	err := r.ab.move(r.a, r.b)
@@ -104,7 +110,7 @@ func (r *Relay) Ready(*Conn) {
 		r.end(err)
 	case r.ab.fin && r.ba.fin:
 		r.end(nil)
-	case r.idle > 0 && r.ab.bytes+r.ba.bytes != before:
+	case r.idle > 0 && (r.ab.bytes+r.ba.bytes != read || r.ab.held()+r.ba.held() != held):
 		r.a.SetTimeout(r.idle)
 	}
 }
@@ -139,6 +145,16 @@ func (r *Relay) end(err error) {
 		r.b.Reset()
 	}
 	r.owner.Ended(r, err)
+}
+
+// begin takes what is to go first. Both directions do before any moves: it may be in the loop's scratch buffer.
+func (h *half) begin(l *Loop) {
+	if len(h.buf) == 0 {
+		h.buf = nil
+		return
+	}
+	h.bytes += uint64(len(h.buf))
+	h.buf = l.AppendBuffer(nil, h.buf)
 }
 
 // move passes on what src has said as far as dst takes it, for one turn. An error is either connection's.
@@ -239,6 +255,7 @@ func (h *half) fill(src *Conn) (int, error) {
 		return 0, io.EOF
 	}
 	h.piped = int32(n)
+	src.loop.held += int64(n)
 	if n >= smallRound {
 		h.small = 0
 	} else if h.small++; h.small == smallRounds {
@@ -277,6 +294,7 @@ func (h *half) flush(l *Loop, dst *Conn) error {
 			return sysErr("splice", e)
 		}
 		h.piped -= int32(n)
+		l.held -= int64(n)
 	}
 	return nil
 }
@@ -286,7 +304,8 @@ func (h *half) release(l *Loop) {
 	l.PutBuffer(h.buf)
 	h.buf = nil
 	if h.pipe != nil {
+		l.held -= int64(h.piped)
 		l.putPipe(h.pipe, h.piped == 0)
-		h.pipe = nil
+		h.pipe, h.piped = nil, 0
 	}
 }

@@ -15,14 +15,22 @@ var ErrCopy = errors.New("not without a copy")
 const throughTurn = readScratch
 
 // Through moves up to n bytes from src to dst without a copy through user space, for those who know how many are of one
-// message, as Relay does for those who move all. What src gave and dst did not take is in rest, a buffer of the loop's
-// pool; no pipe is held in between. The error is ErrAgain if src has nothing, io.EOF after its FIN, ErrCopy, or either
+// message, as Relay does for those who move all: what src says after them stays in its socket. What src gave and dst did
+// not take is in rest, a buffer of the loop's pool, to be written first; no pipe is held in between. The error is ErrAgain if
+// src has nothing or dst takes nothing, as while it is dialled, io.EOF after src's FIN, ErrCopy, ErrClosed, or either
 // connection's, which is Broken then.
 func (l *Loop) Through(src, dst *Conn, n int64) (moved int, rest []byte, err error) {
+	if (src.state|dst.state)&closed != 0 {
+		return 0, nil, ErrClosed
+	}
+	if n <= 0 {
+		return 0, nil, nil // and not what an empty splice says: EOF
+	}
 	if src.layer() != nil || dst.layer() != nil {
 		return 0, nil, ErrCopy
 	}
-	if !src.Readable() || !dst.Writable() {
+	// A dialled connection is writable by the event that says how it went, before it is there: or failed.
+	if !src.Readable() || !dst.Writable() || dst.Dialling() {
 		return 0, nil, ErrAgain
 	}
 	p := l.getPipe()
