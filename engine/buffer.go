@@ -20,7 +20,7 @@ var keepBuffers = [bufferSizes]int{1024, 256, 128, 64}
 type buffers struct {
 	free [bufferSizes][][]byte
 	held int64 // bytes of the buffers that are taken and not returned, and those in pipes
-	told int64 // held, as others were told last: once a turn, as an atomic store costs more than a buffer
+	told int64 // held, as others were told last: once a turn, as an atomic store costs as much as a buffer
 }
 
 // sizeFor is the index and the capacity of the smallest pooled size with room for n; the index is bufferSizes if none has.

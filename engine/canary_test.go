@@ -77,7 +77,7 @@ func TestTenThousandConnectionsReset(t *testing.T) {
 		on(l, func() {
 			pipes += len(l.pipes.free)
 			if l.held != 0 || len(l.pipes.free) != l.pipesOpen {
-				t.Errorf("loop %d: %d buffers held, %d of %d pipes in the pool", l.id, l.held, len(l.pipes.free), l.pipesOpen)
+				t.Errorf("loop %d: %d bytes held, %d of %d pipes in the pool", l.id, l.held, len(l.pipes.free), l.pipesOpen)
 			}
 			if l.wheel.linked != 0 {
 				t.Errorf("loop %d: %d timers linked", l.id, l.wheel.linked)

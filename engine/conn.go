@@ -197,8 +197,8 @@ func (c *Conn) Broken() bool { return c.state&broken != 0 }
 // HungUp says that the peer has sent FIN, or a reset: nothing follows what can be read now.
 func (c *Conn) HungUp() bool { return c.state&hungUp != 0 }
 
-// SetTimeout calls the handler's Timeout d from now, rounded up to the wheel's tick; 0 turns it off. Putting a
-// deadline off costs a store.
+// SetTimeout calls the handler's Timeout d from now, as of the wheel's last tick, and rounded up to the next: up to 25 ms
+// early or late. 0 turns it off. Putting a deadline off costs a store. What has to be exact is a Deadline.
 func (c *Conn) SetTimeout(d time.Duration) {
 	if d <= 0 {
 		c.loop.wheel.clear(&c.timer)

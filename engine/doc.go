@@ -12,4 +12,8 @@
 // and lets the kernel's window stall the sender. Events bear the tag of their connection: a stale one, for a descriptor
 // that was closed and reused within one batch, is passed over. Datagrams have their own sockets, level-triggered, with
 // batches in and out: udp_linux.go.
+//
+// Bytes wait in pooled buffers, of the size that they need, and in pipes. A loop counts them against its share of
+// Config.Memory, and [Loop.Short] says when what can be refused should be. Timeouts are kept by a coarse wheel,
+// [Conn.SetTimeout]; what waits for milliseconds has a [Deadline].
 package engine

@@ -63,6 +63,7 @@ type proxy struct {
 	engine *Engine
 	to     []Addr
 	idle   time.Duration
+	prime  struct{ toClient, toUpstream []byte }
 	relays atomic.Int64 // open
 	ended  atomic.Int64
 	last   atomic.Pointer[proxySession]
@@ -104,6 +105,7 @@ func (s *proxySession) Connected(up *Conn, err error) {
 	}
 	s.p.relays.Add(1)
 	s.p.last.Store(s)
+	s.Prime(s.p.prime.toClient, s.p.prime.toUpstream)
 	s.Start(s.client, up, s.p.idle, s)
 }
 func (s *proxySession) Ended(_ *Relay, err error) {

@@ -40,7 +40,7 @@ func TestRelayPassesBulkWholeAndSplicesIt(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 		if l.held != 0 {
-			t.Errorf("%d buffers not given back", l.held)
+			t.Errorf("%d bytes not given back", l.held)
 		}
 		if len(l.pipes.free) != l.pipesOpen {
 			t.Errorf("%d pipes open, %d in the pool", l.pipesOpen, len(l.pipes.free))
@@ -64,7 +64,7 @@ func TestRelayCopiesSmallMessagesWithoutPipe(t *testing.T) {
 	l := p.engine.Loops()[0]
 	on(l, func() {
 		if l.held != 0 || l.pipesOpen != 0 {
-			t.Errorf("an idle session holds %d buffers, %d pipes are open", l.held, l.pipesOpen)
+			t.Errorf("an idle session holds %d bytes, %d pipes are open", l.held, l.pipesOpen)
 		}
 	})
 }

@@ -113,7 +113,7 @@ func TestThroughMovesExactlyWhatItIsTold(t *testing.T) {
 		}
 		on(l, func() {
 			if l.held != 0 || len(l.pipes.free) != l.pipesOpen {
-				t.Errorf("%s: %d buffers held, %d of %d pipes in the pool", name, l.held, len(l.pipes.free), l.pipesOpen)
+				t.Errorf("%s: %d bytes held, %d of %d pipes in the pool", name, l.held, len(l.pipes.free), l.pipesOpen)
 			}
 		})
 		if n := l.Counters().Spliced.Load(); n != uint64(want) {
@@ -145,4 +145,161 @@ func TestThroughALayerIsACopy(t *testing.T) {
 		t.Errorf("%v, want %v", err, ErrCopy)
 	}
 	_, _ = io.ReadAll(c)
+}
+
+// uploader passes on n bytes from its client to its upstream, and takes what the client says after them itself.
+type uploader struct {
+	to         []Addr
+	n          int64
+	want       int // bytes after them
+	client, up *Conn
+	rest       []byte
+	off, rests int
+	dialling   error // what Through said while the upstream was dialled
+	next       []byte
+	done       chan error
+}
+
+func (p *uploader) Accept(c *Conn) {
+	p.client = c
+	c.SetHandler(p)
+	var err error
+	if p.up, err = c.Loop().Dial(p.to, time.Minute, p); err != nil {
+		p.end(err)
+		return
+	}
+	// As its event would have it, whose connection is served after those that were accepted.
+	p.up.state |= writable
+	c.LookAgain()
+	_, _, p.dialling = c.Loop().Through(c, p.up, p.n)
+	p.up.state &^= writable
+}
+
+func (p *uploader) Connected(up *Conn, err error) {
+	if err != nil {
+		p.end(err)
+		return
+	}
+	p.Ready(up)
+}
+
+func (p *uploader) Timeout(*Conn) {}
+
+func (p *uploader) Ready(*Conn) {
+	l := p.client.Loop()
+	for p.done != nil && !p.up.Dialling() {
+		var err error
+		switch {
+		case p.rest != nil:
+			var n int
+			n, err = p.up.Write(p.rest[p.off:])
+			if p.off += n; p.off == len(p.rest) {
+				l.PutBuffer(p.rest)
+				p.rest, p.off = nil, 0
+			}
+		case p.n > 0:
+			var moved int
+			moved, p.rest, err = l.Through(p.client, p.up, p.n)
+			if p.n -= int64(moved); p.rest != nil {
+				p.rests++
+			}
+		case len(p.next) < p.want:
+			var n int
+			n, err = p.client.Read(l.Scratch())
+			p.next = append(p.next, l.Scratch()[:n]...)
+		default:
+			err = io.EOF
+		}
+		if err == ErrAgain {
+			return
+		} else if err != nil {
+			p.end(err)
+		}
+	}
+}
+
+func (p *uploader) end(err error) {
+	p.up.Close()
+	p.client.Close()
+	p.done <- err
+	p.done = nil
+}
+
+// The other way round, as a gateway uploads: the next request, right behind the body, stays in the client's socket.
+func TestThroughLeavesWhatFollows(t *testing.T) {
+	body := make([]byte, 12<<20+17)
+	_, _ = rand.Read(body)
+	next := []byte("GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+	f := func(name string, n int, slow bool) {
+		t.Helper()
+		read, took := make(chan struct{}), make(chan []byte, 1)
+		to := upstream(t, func(c *net.TCPConn) {
+			<-read
+			b, _ := io.ReadAll(c)
+			took <- b
+		})
+		e := newEngine(t, Config{Loops: 1})
+		l := e.Loops()[0]
+		done := make(chan error, 1)
+		p := &uploader{to: []Addr{NewAddr(to.(*net.TCPAddr).AddrPort())}, n: int64(n), want: len(next), done: done}
+		ln, err := e.Listen("127.0.0.1:0", 0, p)
+		must(t, err)
+		var c *net.TCPConn
+		on(l, func() { // so that a byte is there when the connection is accepted
+			c = client(t, ln.Bound())
+			_, err := c.Write(body[:1])
+			must(t, err)
+		})
+		go func() { _, _ = c.Write(append(body[1:n:n], next...)) }()
+		if slow {
+			eventually(t, "the upstream's socket is full", func() (full bool) {
+				on(l, func() { full = p.rests > 0 })
+				return full
+			})
+		}
+		close(read)
+		if got := <-took; !bytes.Equal(got, body[:n]) {
+			t.Errorf("%s: the upstream got %d bytes, want %d", name, len(got), n)
+		}
+		if err := <-done; err != io.EOF || !bytes.Equal(p.next, next) || p.dialling != ErrAgain {
+			t.Errorf("%s: %v; %q after the body; %v while the upstream was dialled", name, err, p.next, p.dialling)
+		}
+		on(l, func() {
+			if l.held != 0 || len(l.pipes.free) != l.pipesOpen {
+				t.Errorf("%s: %d bytes held, %d of %d pipes in the pool", name, l.held, len(l.pipes.free), l.pipesOpen)
+			}
+		})
+	}
+	f("a byte", 1, false)
+	f("a turn's worth", throughTurn, false)
+	f("a body", len(body), false)
+	f("a body, slowly", len(body), true)
+}
+
+// Neither nothing nor a closed connection is passed on: its descriptor may be another's.
+func TestThroughOfNothing(t *testing.T) {
+	p := newProxy(t, Config{Loops: 1}, upstream(t, func(c *net.TCPConn) {
+		_, _ = c.Write([]byte("hello"))
+		echo(c)
+	}), 0)
+	l := p.engine.Loops()[0]
+	c := client(t, p.Bound())
+	_, err := io.ReadFull(c, make([]byte, 5))
+	must(t, err)
+	on(l, func() {
+		s := p.last.Load()
+		s.b.LookAgain()
+		if n, rest, err := l.Through(s.b, s.a, 0); n != 0 || rest != nil || err != nil {
+			t.Errorf("no bytes: %d, %q, %v", n, rest, err)
+		}
+		s.b.Close()
+		s.b.state |= readable
+		if _, _, err := l.Through(s.b, s.a, 1); err != ErrClosed {
+			t.Errorf("from a closed connection: %v", err)
+		}
+		if _, _, err := l.Through(s.a, s.b, 1); err != ErrClosed {
+			t.Errorf("to a closed connection: %v", err)
+		}
+		s.Abort(nil)
+	})
 }

@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 type alarm struct {
@@ -107,4 +110,75 @@ func TestTimerSetByItsOwnCallback(t *testing.T) {
 		<-a.rung
 	}
 	on(l, func() { l.wheel.drop(&a.timer) })
+}
+
+// Moment stands still while connections are served together, is never behind what was told before, and moves on.
+func TestMomentStandsStillWithinATurn(t *testing.T) {
+	l := newEngine(t, Config{Loops: 1}).Loops()[0]
+	var last time.Duration
+	for range 3 {
+		on(l, func() {
+			l.turn(nil) // posts that follow each other closely may run in one
+			before := l.Clock()
+			at := l.Moment()
+			for until := l.Clock() + time.Millisecond; l.Clock() < until; {
+			}
+			if at < before || l.Moment() != at {
+				t.Errorf("asked at %v: %v, then %v", before, at, l.Moment())
+			}
+			if at < last+time.Millisecond {
+				t.Errorf("%v, a millisecond after %v", at, last)
+			}
+			last = at
+		})
+	}
+}
+
+// Those who are served after others, in the same batch of events, are not told the others' moment.
+func TestMomentIsOfTheSideThatIsServed(t *testing.T) {
+	l := newEngine(t, Config{Loops: 1}).Loops()[0]
+	s := &slow{}
+	on(l, func() {
+		a, b := &Conn{loop: l, handler: s}, &Conn{loop: l, handler: s}
+		l.accepted, l.dialled = append(l.accepted, a), append(l.dialled, b)
+		l.Again(a)
+		l.Post(func() { s.Ready(a) })
+		l.turn([]unix.EpollEvent{{Fd: int32(l.poller.wakeFD)}})
+		l.accepted = append(l.accepted, a)
+		l.turn(nil)
+		if len(s.at) != 5 || !slices.IsSortedFunc(s.at, func(a, b time.Duration) int { return int(a - time.Millisecond - b) }) {
+			t.Errorf("served in turn, a millisecond each, at %v", s.at)
+		}
+	})
+}
+
+// slow takes a millisecond to be served, and notes when it was.
+type slow struct{ at []time.Duration }
+
+func (s *slow) Ready(c *Conn) {
+	s.at = append(s.at, c.loop.Moment())
+	for until := c.loop.Clock() + time.Millisecond; c.loop.Clock() < until; {
+	}
+}
+func (s *slow) Timeout(*Conn)          {}
+func (s *slow) Connected(*Conn, error) {}
+
+var moment time.Duration
+
+func BenchmarkMoment(b *testing.B) {
+	l := newEngine(b, Config{Loops: 1}).Loops()[0]
+	on(l, func() {
+		for range b.N {
+			moment = l.Moment()
+		}
+	})
+}
+
+func BenchmarkClock(b *testing.B) {
+	l := newEngine(b, Config{Loops: 1}).Loops()[0]
+	on(l, func() {
+		for range b.N {
+			moment = l.Clock()
+		}
+	})
 }
