@@ -58,6 +58,19 @@ func (r *Rig) Close() {
 	_ = os.RemoveAll(r.dir)
 }
 
+// benchRoutes is how many routes a sluice looks through for each request. The peers have one, which is the least that they
+// can have to do.
+const benchRoutes = 100
+
+// routes is a list of benchRoutes routes, of which the last takes what the others do not.
+func routes() string {
+	var b strings.Builder
+	for i := range benchRoutes - 1 {
+		fmt.Fprintf(&b, "    - {match: {path_prefix: /service-%d/v1}, cluster: origin}\n", i)
+	}
+	return b.String() + "    - {match: {path_prefix: /}, cluster: origin}\n"
+}
+
 // Sluice starts a sluice binary under a name.
 func (r *Rig) Sluice(ctx context.Context, name, binary string, cores int) error {
 	at, err := freePorts(4)
@@ -72,12 +85,11 @@ func (r *Rig) Sluice(ctx context.Context, name, binary string, cores int) error 
   - {name: tcp, address: "%s", protocol: tcp, cluster: origin}
 %sroutes:
   all:
-    - {match: {path_prefix: /}, cluster: origin}
-clusters:
+%sclusters:
   - {name: origin, endpoints: [{address: "%s"}]}
 admin: {address: "%s"}
 engine: {loops: %d}
-`, at[0], at[1], listener, r.Origin, t.Admin, cores))
+`, at[0], at[1], listener, routes(), r.Origin, t.Admin, cores))
 	}
 	if err := write(fmt.Sprintf("  - {name: udp, address: \"%s\", protocol: udp, cluster: origin, session_timeout: 10s}\n", t.UDP)); err != nil {
 		return err

@@ -16,22 +16,22 @@ const maxTries = 3
 
 // search finds the exchange a connection, with all the time that it may take before it, and goes on.
 func (x *exchange) search() {
-	x.until = x.w.loop.Now() + maxTries*x.target.cluster.Config().ConnectTimeout
+	x.until = x.w.loop.Now() + maxTries*x.cl.Config().ConnectTimeout
 	if x.connect(nil) {
 		x.run()
 	}
 }
 
 // connect gives the exchange a connection: the one used last of those kept warm, or a new one. why is what the last
-// dial failed of. false: it has ended.
+// dial failed of. false: it has ended, or waits.
 func (x *exchange) connect(why error) bool {
-	l, cl := x.w.loop, x.target.cluster
+	l, cl := x.w.loop, x.cl
 	for len(x.tried) == 0 || l.Now() < x.until {
-		ep, err := cl.Take(l, x.hash, x.tried)
+		ep, err := x.take()
 		if err == lb.ErrFull && x.queue() {
 			// Somebody may have left before the exchange stood in the queue for others to see.
-			if ep, err = cl.Take(l, x.hash, x.tried); err != nil {
-				return true
+			if ep, err = x.take(); err != nil {
+				return false
 			}
 		}
 		if err != nil {
@@ -50,18 +50,44 @@ func (x *exchange) connect(why error) bool {
 		up, err := dialUpstream(l, ep, cl, lb.ClientOf(x.d.conn), !x.fresh && x.introduces() == "")
 		if err == nil {
 			x.up, x.ep, up.x = up, ep, x
+			x.hold()
 			return true
 		}
-		why = err
 		ep.End(l)
+		if err == lb.ErrFull {
+			x.tried = append(x.tried, ep)
+			continue
+		}
+		why = err
 		x.unreachable(ep)
 	}
 	x.noEndpoint(why)
 	return false
 }
 
+// take counts the exchange in at an endpoint: the one that the client's cookie names, if it may be used, or whom the
+// picker chooses.
+func (x *exchange) take() (*lb.Endpoint, error) {
+	if s := x.cl.Sticky(); s != nil && x.kept != nil {
+		if err := x.cl.TakeEndpoint(x.w.loop, x.kept, x.tried); err == nil {
+			return x.kept, nil
+		}
+	}
+	return x.cl.Take(x.w.loop, x.hash, x.tried)
+}
+
+// hold has the endpoint end the exchange when its sessions are ended; unhold takes that back.
+func (x *exchange) hold() {
+	if x.held.Abort == nil {
+		x.held.Abort = x.evicted
+	}
+	x.ep.Local(x.w.loop).Attach(&x.held)
+}
+
+func (x *exchange) unhold() { x.ep.Local(x.w.loop).Detach(&x.held) }
+
 func (x *exchange) unreachable(ep *lb.Endpoint) {
-	x.target.cluster.ConnectFailed(x.w.loop, ep)
+	x.cl.ConnectFailed(x.w.loop, ep)
 	x.tried = append(x.tried, ep)
 }
 
@@ -71,12 +97,13 @@ func (x *exchange) queue() bool {
 	if !again {
 		x.wait = &lb.Waiter{Retry: x.search}
 	}
-	if !x.target.cluster.Wait(x.w.loop, x.wait, again) {
+	if !x.cl.Wait(x.w.loop, x.wait, again) {
 		x.wait = nil
 		return false
 	}
 	if !again {
-		x.d.conn.SetTimeout(x.target.cluster.Config().Queue.Timeout)
+		x.by.queue = x.w.loop.Now() + x.cl.Config().Queue.Timeout
+		x.arm()
 	}
 	return true
 }
@@ -84,17 +111,26 @@ func (x *exchange) queue() bool {
 // unqueue ends the exchange's wait, if it has waited.
 func (x *exchange) unqueue() {
 	if x.wait != nil {
-		x.target.cluster.Leave(x.w.loop, x.wait)
+		x.cl.Leave(x.w.loop, x.wait)
 		x.wait = nil
-		x.setDeadline()
+		x.by.queue = 0
+		x.arm()
 	}
 }
 
 // connected tells how the dial went.
 func (x *exchange) connected(err error) {
 	if err == nil && x.introduce() {
+		if x.tunnels {
+			x.w.out = append(x.w.out[:0], established...)
+			x.tunnel(200, x.w.out)
+			return
+		}
 		x.run()
 		return
+	}
+	if err == nil {
+		err = x.up.conn.Failure()
 	}
 	x.leave()
 	x.unreachable(x.ep)
@@ -108,7 +144,7 @@ func (x *exchange) introduces() lb.ProxyVersion {
 	if v := x.d.gw.sendProxy; v != "" {
 		return v
 	}
-	return x.target.cluster.Config().SendProxyProtocol
+	return x.cl.Config().SendProxyProtocol
 }
 
 // introduce tells the endpoint who the client is, if it wants to know: the connection is for this client alone then.
@@ -127,6 +163,9 @@ func (x *exchange) noEndpoint(why error) {
 		x.reply(504, "no endpoint answered in time")
 	case why == lb.ErrFull:
 		x.reply(503, "every endpoint is busy")
+	case why == lb.ErrShed:
+		x.d.gw.counters(x.w.loop).Shed.Inc()
+		x.reply(503, "too many requests are under way")
 	default:
 		x.reply(503, "no endpoint can be reached")
 	}

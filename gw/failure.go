@@ -4,39 +4,52 @@ import (
 	"io"
 
 	"sluice/gw/h1"
-	"sluice/lb"
 )
 
 // How an exchange goes on, or ends, when one of its sides fails: the upstream, or the client. Whether the client can be
 // told depends on what it has got of a response already.
 
-// downstreamTimeout: the client did not do in time what setDeadline waits for.
-func (x *exchange) downstreamTimeout() {
-	x.d.gw.counters(x.w.loop).Timeouts.Inc()
-	switch {
-	case x.wait != nil:
-		x.noEndpoint(lb.ErrFull)
-	case len(x.toClient) > 0:
-		x.d.conn.Reset() // it does not read; what it has is not whole
-		x.abandon()
-	case !x.body.Done():
-		x.refuse(408, "request not complete in time")
-	}
-}
-
-// upstreamTimeout: the endpoint has been silent for its response timeout.
+// upstreamTimeout: the endpoint has been silent for too long.
 func (x *exchange) upstreamTimeout() {
 	if len(x.toClient) > 0 || !x.body.Done() && x.sent == len(x.request) {
 		// It is the client that keeps it waiting, and is timed for that.
-		x.up.conn.SetTimeout(x.target.cluster.Config().ResponseTimeout)
+		x.awaitUpstream()
 		return
 	}
+	x.timedOut()
 	x.failure()
+	switch {
+	case x.wrote:
+		x.abandon()
+	case x.rival != nil && x.unanswered():
+		x.takeRival()
+		x.run()
+	case x.cl.Config().Retry.PerTry > 0 && x.maySendAgain():
+		x.sendAgain()
+	default:
+		x.reply(504, "upstream did not answer in time")
+	}
+}
+
+// overdue: the time for the whole exchange is over.
+func (x *exchange) overdue() {
+	if x.up != nil && !x.up.conn.Dialling() && !x.headed {
+		x.failure()
+	}
 	if x.wrote {
 		x.abandon()
 		return
 	}
-	x.reply(504, "upstream did not answer in time")
+	x.reply(504, "exchange not complete in time")
+}
+
+// evicted: the endpoint's sessions are ended.
+func (x *exchange) evicted() {
+	if x.wrote {
+		x.abandon()
+		return
+	}
+	x.reply(503, "endpoint was taken out of service")
 }
 
 // upstreamEnded: the upstream's connection has ended, by FIN (io.EOF) or by an error.
@@ -50,24 +63,25 @@ func (x *exchange) upstreamEnded(err error) {
 		}
 		x.leave()
 		if x.framing == inChunks {
-			x.w.out = h1.AppendLastChunk(x.w.out[:0])
+			x.w.out = h1.AppendLastChunk(x.w.out[:0], nil)
 			if !x.pass(x.w.out) {
 				return
 			}
 		}
 		x.download()
-	case x.up.reused && x.replay && (x.idempotent || x.sent == 0) && x.partial == nil && x.interim == 0:
+	case x.up.reused && x.whole && (x.idempotent || x.sent == 0) && x.unanswered() && x.rival == nil:
 		// A warm connection that had gone stale: the endpoint closed it while the request was under way.
 		x.d.gw.counters(x.w.loop).Retries.Inc()
 		x.leave()
 		x.fresh, x.lost, x.sent = true, nil, 0
 		x.search()
+	case x.rival != nil && x.unanswered():
+		x.failure()
+		x.takeRival()
+		x.run()
 	case x.maySendAgain():
 		x.failure()
-		x.leave()
-		x.tried = append(x.tried, x.ep)
-		x.lost, x.sent = nil, 0
-		x.search()
+		x.sendAgain()
 	default:
 		x.failure()
 		x.reply(502, "upstream closed the connection without a response")
@@ -75,11 +89,21 @@ func (x *exchange) upstreamEnded(err error) {
 }
 
 // maySendAgain says that the request can go to another endpoint, although this one may have seen it: that is no harm (RFC
-// 9110, section 9.2.2), all of it is at hand, nothing has been answered, and the cluster's budget allows it.
+// 9110, section 9.2.2), or it has seen nothing; all of it is at hand, nothing has been answered, and the cluster's budget
+// allows it.
 func (x *exchange) maySendAgain() bool {
-	l, cl := x.w.loop, x.target.cluster
-	return x.idempotent && x.replay && x.body.Done() && x.partial == nil && x.interim == 0 &&
-		len(x.tried) < maxTries && cl.Pick(l, x.hash, append(x.tried, x.ep)) != nil && cl.MayRetry(l)
+	l, cl := x.w.loop, x.cl
+	return (x.idempotent || x.sent == 0) && x.whole && x.unanswered() && int(x.sends) < cl.Config().Retry.Attempts &&
+		cl.Pick(l, x.hash, append(x.tried, x.ep)) != nil && cl.MayRetry(l)
+}
+
+// sendAgain sends the request to another endpoint.
+func (x *exchange) sendAgain() {
+	x.sends++
+	x.leave()
+	x.tried = append(x.tried, x.ep)
+	x.lost, x.sent = nil, 0
+	x.search()
 }
 
 // spoiled: the upstream broke the protocol.
@@ -92,7 +116,7 @@ func (x *exchange) spoiled(message string) {
 	x.reply(502, message)
 }
 
-func (x *exchange) failure() { x.target.cluster.Failed(x.w.loop, x.ep) }
+func (x *exchange) failure() { x.cl.Failed(x.w.loop, x.ep) }
 
 // refuse: the client broke the protocol or a limit, within the body.
 func (x *exchange) refuse(status int, message string) {
@@ -108,6 +132,7 @@ func (x *exchange) refuse(status int, message string) {
 // abandon ends the exchange without a whole response: the client learns by the end of its connection.
 func (x *exchange) abandon() {
 	x.d.gw.counters(x.w.loop).Aborted.Inc()
+	x.measure()
 	untilClose := x.wrote && x.framing == asIs && (x.response.UntilClose() || x.response.Chunked())
 	x.headed = false
 	x.leave()

@@ -3,9 +3,10 @@ package gw
 import (
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 
 	"sluice/engine"
-	"sluice/gw/filter"
+	"sluice/gw/forwarded"
 	"sluice/gw/h1"
 	"sluice/gw/route"
 	"sluice/lb"
@@ -17,18 +18,14 @@ type Gateway struct {
 	cfg     Config
 	limits  h1.Limits
 	routes  *route.Table[*target]
+	names   []string // of the routes
+	trusted *forwarded.Trusted
 	workers *Workers
 	stats   *Stats
 	log     *slog.Logger
 	stale   func(*Gateway) bool
 	// sendProxy begins upstream connections with a PROXY header, whatever the cluster's configuration says.
 	sendProxy lb.ProxyVersion
-}
-
-// target is a route, ready for use.
-type target struct {
-	filters []filter.Filter
-	cluster *lb.Cluster
 }
 
 // Workers are the loops' states for HTTP; they outlive any configuration.
@@ -39,49 +36,46 @@ type worker struct {
 	loop   *engine.Loop
 	req    h1.Request
 	resp   h1.Response
-	out    []byte // where heads and small responses are put together
-	path   []byte
+	out    []byte         // where heads and small responses are put together
+	path   []byte         // room for the path that routes match
+	match  []byte         // that path of the request at hand
+	found  route.Captures // what its route captures of it
+	who    forwarded.Result
+	peer   netip.Addr // whom the connection is for
 	parser parser
-	free   []*exchange
-	rand   *rand.PCG
+	// warming counts the connections that are dialled to be kept warm.
+	warming map[*lb.Endpoint]int
+	free    []*exchange
+	rand    *rand.PCG
 }
 
 // NewWorkers prepares loops.
 func NewWorkers(loops []*engine.Loop) *Workers {
 	w := &Workers{}
 	for _, l := range loops {
-		w.list = append(w.list, &worker{loop: l, path: make([]byte, 0, h1.DefaultLimits.Line), rand: rand.NewPCG(rand.Uint64(), rand.Uint64())})
+		w.list = append(w.list, &worker{loop: l, path: make([]byte, 0, h1.DefaultLimits.Line),
+			warming: map[*lb.Endpoint]int{}, rand: rand.NewPCG(rand.Uint64(), rand.Uint64())})
 	}
 	return w
-}
-
-// Stats are a listener's totals by loop; they outlive a reload.
-type Stats struct{ Loops []Counters }
-
-// Counters is one loop's share, written by it alone.
-type Counters struct {
-	_ [64]byte
-	// Requests have got a response of each class, 1xx excluded: [2] counts 2xx.
-	Responses [6]engine.Counter
-	// Refused requests were malformed or against a limit; Aborted exchanges ended without a whole response.
-	Refused, Aborted, Retries, Timeouts engine.Counter
-	_                                   [64]byte
 }
 
 // New builds a gateway of a valid configuration. stale says whether another has taken its place since.
 func New(cfg Config, sendProxy lb.ProxyVersion, routes []Route, clusters func(string) *lb.Cluster, workers *Workers, stats *Stats,
 	stale func(*Gateway) bool, log *slog.Logger) *Gateway {
-	g := &Gateway{cfg: cfg.withDefaults(), limits: h1.DefaultLimits, routes: route.New[*target](), workers: workers,
-		stats: stats, stale: stale, sendProxy: sendProxy, log: log}
-	for _, r := range routes {
-		t := &target{}
-		for _, f := range r.Filters {
-			t.filters = append(t.filters, filter.New(f))
-		}
-		if r.Cluster != "" {
-			t.cluster = clusters(r.Cluster)
-		}
-		g.routes.Add(r.Match, t)
+	g := &Gateway{cfg: cfg.withDefaults(), limits: h1.DefaultLimits, workers: workers, stats: stats, stale: stale,
+		sendProxy: sendProxy, log: log}
+	g.limits.Slashes = cfg.Slashes
+	g.trusted = forwarded.New(cfg.Trusted)
+	entries := make([]route.Entry[*target], len(routes))
+	for i := range routes {
+		r := &routes[i]
+		entries[i] = route.Entry[*target]{Match: r.Match, Value: newTarget(r, clusters, stats.Route(r.String()))}
+		g.names = append(g.names, r.String())
+		g.limits.Connect = g.limits.Connect || r.Connect
+	}
+	var err error
+	if g.routes, err = route.Build(entries); err != nil {
+		panic("BUG: routes that are not valid: " + err.Error())
 	}
 	return g
 }
@@ -105,6 +99,9 @@ func (w *worker) exchange() *exchange {
 	return &exchange{w: w}
 }
 
+// chance is a random number from 0 to 1.
+func (w *worker) chance() float64 { return float64(w.rand.Uint64()>>11) / (1 << 53) }
+
 // keepExchanges bounds a loop's free exchanges, some 500 bytes each, and more with a filter's context.
 const keepExchanges = 1024
 
@@ -113,7 +110,8 @@ func (w *worker) release(x *exchange) {
 		w.loop.PutBuffer(b)
 	}
 	clear(x.tried)
-	*x = exchange{w: w, id: x.id[:0], ctx: x.ctx, tried: x.tried[:0]}
+	*x = exchange{w: w, id: x.id[:0], ctx: x.ctx, attempt: attempt{tried: x.tried[:0],
+		held: lb.Held{Abort: x.held.Abort}}}
 	if len(w.free) < keepExchanges {
 		w.free = append(w.free, x)
 	}

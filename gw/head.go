@@ -1,10 +1,11 @@
 package gw
 
 import (
+	"bytes"
 	"strconv"
+	"time"
 
 	"sluice/gw/h1"
-	"sluice/lb"
 )
 
 // Heads as they are forwarded: the fields as they came, without what concerns the other connection only, and with what
@@ -16,7 +17,7 @@ var via = [2]string{"Via: 1.0 sluice\r\n", "Via: 1.1 sluice\r\n"}
 // ours are the request's fields that the gateway writes itself.
 const ours = h1.RequestDrop | 1<<h1.Host | 1<<h1.ContentLength | 1<<h1.RequestID
 
-// appendRequest appends the head for the upstream, of the request in the worker.
+// appendRequest appends the head for the upstream, of the request in the worker, but for what appendRequestEnd ends it with.
 func (x *exchange) appendRequest(dst []byte) []byte {
 	q := &x.w.req
 	dst = append(dst, q.Method...)
@@ -26,18 +27,28 @@ func (x *exchange) appendRequest(dst []byte) []byte {
 	dst = append(dst, " HTTP/1.1\r\nHost: "...)
 	dst = append(dst, q.Authority...)
 	dst = append(dst, "\r\n"...)
-	dst = q.AppendFields(dst, ours)
-	if a := lb.ClientOf(x.d.conn).Addr(); a.IsValid() {
-		dst = append(dst, "X-Forwarded-For: "...)
-		dst = a.Unmap().WithZone("").AppendTo(dst)
-		dst = append(dst, "\r\n"...)
+	drop := ours
+	if x.chunked {
+		drop &^= 1 << h1.Trailer // what it announces is passed on
 	}
-	dst = append(dst, "X-Forwarded-Proto: http\r\n"...)
-	if len(q.Authority) > 0 {
-		dst = h1.AppendField(dst, "X-Forwarded-Host", q.Authority)
-	}
+	dst = q.AppendFields(dst, drop)
+	dst = x.appendIdentity(dst)
 	dst = h1.AppendField(dst, "X-Request-Id", x.id)
-	dst = append(dst, via[q.Minor]...)
+	return append(dst, via[q.Minor]...)
+}
+
+// appendRequestEnd ends the head: with what no filter changes.
+func (x *exchange) appendRequestEnd(dst []byte) []byte {
+	q := &x.w.req
+	switch {
+	case x.offer != "":
+		dst = append(dst, "Connection: upgrade\r\nUpgrade: "...)
+		dst = append(dst, x.offer...)
+		dst = append(dst, "\r\n"...)
+	case x.trailers:
+		dst = append(dst, "Connection: TE\r\nTE: trailers\r\n"...)
+	}
+	dst = x.appendTimeout(dst)
 	return appendFraming(dst, q.Length, q.Chunked)
 }
 
@@ -108,6 +119,13 @@ func (x *exchange) appendResponse(dst []byte) []byte {
 			x.closing = true
 		} else {
 			x.framing = inChunks
+			if p.Chunked {
+				drop &^= 1 << h1.Trailer // what it announces is passed on
+			}
+		}
+		if x.by.whole > 0 && x.by.unbounded && eventStream(p.Get("content-type")) {
+			x.by.whole = 0
+			x.arm()
 		}
 	}
 	at := len(dst)
@@ -119,6 +137,9 @@ func (x *exchange) appendResponse(dst []byte) []byte {
 	dst = p.AppendFields(dst, drop)
 	if !p.Dated() {
 		dst = h1.AppendField(dst, "Date", x.w.loop.Date())
+	}
+	if s := x.cl.Sticky(); s != nil && x.ep != x.kept {
+		dst = s.AppendSetCookie(dst, x.ep, time.Now())
 	}
 	if len(x.target.filters) > 0 {
 		dst = x.filterResponse(dst, at, length)
@@ -138,6 +159,27 @@ func appendConnection(dst []byte, closing, http10 bool) []byte {
 	}
 	return dst
 }
+
+// eventStream says that the response goes on for as long as there are events (HTML, section 9.2).
+func eventStream(contentType []byte) bool {
+	name, _, _ := bytes.Cut(contentType, []byte(";"))
+	return h1.EqualFold(bytes.TrimSpace(name), "text/event-stream")
+}
+
+// appendSwitch appends the 101 response in the worker, which the client has asked for.
+func (x *exchange) appendSwitch(dst []byte) []byte {
+	p := &x.w.resp
+	dst = append(dst, "HTTP/1.1 101 "...)
+	dst = append(dst, p.Reason...)
+	dst = append(dst, "\r\nConnection: upgrade\r\nUpgrade: "...)
+	dst = append(dst, x.offer...)
+	dst = append(dst, "\r\n"...)
+	dst = p.AppendFields(dst, h1.ResponseDrop|1<<h1.ContentLength)
+	return append(dst, "\r\n"...)
+}
+
+// established answers CONNECT (RFC 9110, section 9.3.6).
+const established = "HTTP/1.1 200 Connection established\r\nVia: 1.1 sluice\r\n\r\n"
 
 // appendInterim appends a 1xx response.
 func appendInterim(dst []byte, p *h1.Response) []byte {

@@ -10,7 +10,6 @@ import (
 
 	"sluice/gw/filter"
 	"sluice/gw/h1"
-	"sluice/lb"
 )
 
 // The filters of a route see heads as fasthttp's types. fasthttp parses what the gateway wrote itself, after the strict
@@ -38,9 +37,8 @@ func (r *parser) reset(head []byte) *bufio.Reader {
 	return r.buf
 }
 
-// filterRequest has the filters see the request, whose head is in the worker's out, and puts there what they make of
-// it. true: one of them has answered.
-func (x *exchange) filterRequest() bool {
+// readHead has fasthttp parse the head in the worker's out, for the filters.
+func (x *exchange) readHead() error {
 	w := x.w
 	if x.ctx == nil {
 		x.ctx = &fasthttp.RequestCtx{}
@@ -50,19 +48,30 @@ func (x *exchange) filterRequest() bool {
 	ctx.Request.Reset()
 	ctx.Response.Reset()
 	ctx.ResetUserValues()
-	if a := lb.ClientOf(x.d.conn); a.IsValid() {
+	if a := x.client; a.IsValid() {
 		w.parser.ip = a.Addr().As16()
 		w.parser.remote = net.TCPAddr{IP: w.parser.ip[:], Port: int(a.Port())}
 		ctx.SetRemoteAddr(&w.parser.remote)
 	}
+	w.out = append(w.out, "\r\n"...)
 	if err := ctx.Request.Header.Read(w.parser.reset(w.out)); err != nil {
-		x.refuse(400, "request head cannot be parsed")
-		return true
+		return err
 	}
 	ctx.Response.Header.SetNoDefaultContentType(true)
 	w.parser.cookie = append(w.parser.cookie[:0], ctx.Request.Header.Peek("Cookie")...)
+	return nil
+}
+
+// filterRequest has the filters see the request, whose head is in the worker's out, and puts there what they make of
+// it. true: one of them has answered.
+func (x *exchange) filterRequest() bool {
+	w := x.w
+	if err := x.readHead(); err != nil {
+		x.refuse(400, "request head cannot be parsed")
+		return true
+	}
 	for i, f := range x.target.filters {
-		if f.Request(ctx) == filter.Answer {
+		if f.Request(x.ctx) == filter.Answer {
 			x.filterAnswer(i)
 			return true
 		}
@@ -93,11 +102,11 @@ func (x *exchange) appendFiltered(dst []byte) []byte {
 	if cookies {
 		dst = q.AppendFields(dst, ^h1.Drop(1<<h1.Cookie)) // as they came
 	}
-	return appendFraming(dst, q.Length, q.Chunked)
+	return dst
 }
 
 // framed are the fields that decide where a message ends: no filter's to change.
-const framed = h1.ResponseDrop | 1<<h1.ContentLength
+const framed = h1.ResponseDrop | 1<<h1.ContentLength | 1<<h1.Timeout | 1<<h1.GRPCTimeout
 
 func appendFieldBytes(dst, k, v []byte) []byte {
 	dst = append(dst, k...)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +19,8 @@ import (
 
 	"sluice/engine"
 	"sluice/gw/filter"
+	"sluice/gw/h1"
+	"sluice/gw/route"
 	"sluice/lb"
 )
 
@@ -83,7 +86,7 @@ func TestHeaderNamesTheClient(t *testing.T) {
 	rec := recordOK(t)
 	e := toUpstream(t, Config{}, rec.address)
 	saw := make(chan string, 16)
-	target, ok := e.gateway.routes.Find([]byte("a.test"), []byte("/"))
+	target, ok := e.gateway.routes.Find(&h1.Request{}, []byte("a.test"), []byte("/"), netip.Addr{}, &route.Captures{})
 	if !ok {
 		t.Fatal("no route")
 	}

@@ -37,6 +37,9 @@ func appendReply(dst, date []byte, status int, message string, id []byte, closin
 	if status == 405 {
 		dst = append(dst, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"...)
 	}
+	if status == 503 {
+		dst = append(dst, "Retry-After: 1\r\n"...)
+	}
 	dst = append(dst, "Content-Length: "...)
 	const frame = len(`{"status":503,"error":"","request_id":""}` + "\n")
 	dst = strconv.AppendInt(dst, int64(frame+len(message)+len(id)), 10)

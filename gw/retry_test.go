@@ -1,6 +1,13 @@
 package gw
 
-import "testing"
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"sluice/lb"
+)
 
 // An endpoint that takes requests and hangs up on them costs a client nothing, if what it asks may be asked twice.
 func TestAnotherEndpointWhenOneHangsUp(t *testing.T) {
@@ -67,4 +74,79 @@ func TestRetriesHaveABudget(t *testing.T) {
 	if asked <= requests || 2*asked >= 5*requests {
 		t.Errorf("%d requests were asked %d times", requests, asked)
 	}
+}
+
+// A status of the cluster's list is another endpoint's turn; the last one's answer stands.
+func TestStatusesThatAreRetried(t *testing.T) {
+	busy := func() *recorder {
+		return record(t, func(_ int, s *seen) (string, error) {
+			return "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", nil
+		})
+	}
+	one, good := busy(), recordOK(t)
+	cfg := cluster("c", one.address, good.address)
+	cfg.Retry = lb.Retry{Statuses: []int{503}}
+	e := newEdge(t, Config{}, []Route{{Cluster: "c"}}, cfg)
+	c := e.dial(t)
+	for range 4 {
+		if status, body := c.get("/"); status != 200 {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+	a, _ := c.answer("POST")
+	b, _ := c.answer("POST")
+	if a.StatusCode+b.StatusCode != 200+503 {
+		t.Errorf("POST: %d and %d", a.StatusCode, b.StatusCode)
+	}
+	e.nothingInFlight(t)
+
+	cfg = cluster("c", one.address, busy().address)
+	cfg.Retry = lb.Retry{Statuses: []int{503}}
+	e = newEdge(t, Config{}, []Route{{Cluster: "c"}}, cfg)
+	if status, body := e.dial(t).get("/"); status != 503 || body != "busy" {
+		t.Errorf("%d %s, not what the last endpoint said", status, body)
+	}
+}
+
+// A body within the bound goes to another endpoint with its request, also if it came in pieces; a larger one does not.
+func TestBodiesAreReplayed(t *testing.T) {
+	f := func(size int, want int) {
+		t.Helper()
+		bad := record(t, func(_ int, s *seen) (string, error) {
+			_, _ = io.CopyN(io.Discard, s.Body, int64(size)) // and hangs up when it has all
+			return "", errHangUp
+		})
+		good := recordOK(t)
+		e := newEdge(t, Config{}, []Route{{Cluster: "c"}}, cluster("c", bad.address, good.address))
+		body := strings.Repeat("0123456789", size/10)
+		c := e.dial(t)
+		got := map[int]int{}
+		for i := range 2 {
+			c.send(fmt.Sprintf("PUT /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", i))
+			for rest := body; rest != ""; {
+				n := min(len(rest), 7000)
+				c.send(fmt.Sprintf("%x\r\n%s\r\n", n, rest[:n]))
+				rest = rest[n:]
+			}
+			c.send("0\r\n\r\n")
+			resp, _ := c.answer("PUT")
+			got[resp.StatusCode]++
+			if resp.Close {
+				c = e.dial(t)
+			}
+		}
+		if got[want] == 0 || want != 200 && got[200]+got[want] != 2 {
+			t.Errorf("%d bytes: %v, want %d", size, got, want)
+		}
+		reqs, _ := good.requests()
+		for _, r := range reqs {
+			if r.body != body {
+				t.Errorf("%d bytes came as %d", size, len(r.body))
+			}
+		}
+		e.nothingInFlight(t)
+	}
+	f(50_000, 200)
+	f(200_000, 502)
 }

@@ -123,3 +123,44 @@ func TestLargeBodyEnds(t *testing.T) {
 	}
 	broken.nothingHeld(t)
 }
+
+// Large uploads go through the kernel too, and the request behind one on its connection is read as one.
+func TestLargeUploadsAreSpliced(t *testing.T) {
+	body := make([]byte, 3<<20+4321)
+	_, _ = rand.Read(body)
+	rec := recordOK(t)
+	e := toUpstream(t, Config{}, rec.address)
+	c := e.dial(t)
+	for range 2 {
+		c.send(fmt.Sprintf("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%sGET /next HTTP/1.1\r\nHost: a\r\n\r\n", len(body), body))
+		c.gets(200)
+		c.gets(200)
+	}
+	reqs, _ := rec.requests()
+	if len(reqs) != 4 || reqs[2].body != string(body) || reqs[3].URL.Path != "/next" {
+		t.Fatalf("%d requests, or others than were sent", len(reqs))
+	}
+	e.nothingHeld(t)
+	l := e.engine.Loops()[0]
+	if n := l.Counters().Spliced.Load(); n < uint64(len(body)) {
+		t.Errorf("%d bytes of %d spliced", n, 2*len(body))
+	}
+	if n := e.clusters["c"].Endpoints()[0].Local(l).Sent.Load(); n < uint64(2*len(body)) || n > uint64(2*len(body)+2000) {
+		t.Errorf("%d bytes sent of %d", n, 2*len(body))
+	}
+}
+
+// An upload that ends early is no whole request to anybody.
+func TestLargeUploadEndsEarly(t *testing.T) {
+	rec := recordOK(t)
+	e := toUpstream(t, Config{}, rec.address)
+	c := e.dial(t)
+	c.send(fmt.Sprintf("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", 1<<20, make([]byte, 700<<10)))
+	_ = c.CloseWrite()
+	c.gets(400)
+	e.nothingHeld(t)
+	eventually(t, "the upstream knows that it is not whole", func() bool {
+		reqs, _ := rec.requests()
+		return len(reqs) == 1 && errors.Is(reqs[0].err, io.ErrUnexpectedEOF)
+	})
+}

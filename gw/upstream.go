@@ -1,8 +1,10 @@
 package gw
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"time"
 
 	"sluice/engine"
 	"sluice/lb"
@@ -10,11 +12,14 @@ import (
 
 // upstream is a connection to an endpoint: an exchange's, or kept warm in its endpoint's Local.
 type upstream struct {
+	lb.Link
 	conn    *engine.Conn
 	ep      *lb.Endpoint
 	x       *exchange
-	reused  bool // it has served an exchange before
-	unsound bool // it is not to be used again
+	until   time.Duration // it is not used after this, on the loop's clock; 0: for as long as it lives
+	uses    int           // exchanges that it has served
+	reused  bool          // it has served an exchange before
+	unsound bool          // it is not to be used again
 }
 
 // dialUpstream takes a connection kept warm, if warm says that one will do, or dials.
@@ -23,37 +28,71 @@ func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cl *lb.Cluster, client netip.
 		n := len(local.Idle) - 1
 		up := local.Idle[n].Handler().(*upstream)
 		local.Idle = local.Idle[:n]
-		if up.conn.Readable() { // it has ended, and has not had its turn yet
-			up.conn.Close()
+		if up.conn.Readable() || up.old() { // it has ended, and has not had its turn yet
+			up.HangUp()
 			continue
 		}
 		up.reused = true
 		return up, nil
 	}
 	up := &upstream{ep: ep}
+	if err := up.Link.Open(cl, l, ep); err != nil {
+		return nil, err
+	}
+	if age := cl.Config().MaxAge; age > 0 {
+		up.until = l.Now() + age - time.Duration(rand.Int64N(int64(age)/10+1)) // so that they do not end together
+	}
 	var err error
-	up.conn, err = cl.Dial(l, ep, client, up)
+	if up.conn, err = cl.Dial(l, ep, client, up); err != nil {
+		up.Link.Close()
+	}
 	return up, err
 }
 
+// dialled is told how the dial went.
+func (up *upstream) dialled(err error) {
+	if err != nil {
+		up.Link.Close()
+	} else {
+		up.Link.Connected()
+	}
+}
+
+// HangUp ends the connection.
+func (up *upstream) HangUp() {
+	up.Link.Close()
+	up.conn.Close()
+}
+
 // Connected implements engine.Handler.
-func (up *upstream) Connected(_ *engine.Conn, err error) { up.x.connected(err) }
+func (up *upstream) Connected(_ *engine.Conn, err error) {
+	up.dialled(err)
+	if x := up.x; up == x.rival {
+		x.rivalConnected(err)
+	} else {
+		x.connected(err)
+	}
+}
 
 // Ready implements engine.Handler.
 func (up *upstream) Ready(c *engine.Conn) {
-	if up.x != nil {
-		up.x.run()
+	if x := up.x; x != nil && up == x.rival {
+		x.rivalReady()
+	} else if x != nil {
+		x.run()
 	} else if c.Loop().Draining() || up.spoke() {
-		up.close()
+		up.discard()
 	}
 }
 
 // Timeout implements engine.Handler.
 func (up *upstream) Timeout(*engine.Conn) {
-	if up.x != nil {
-		up.x.upstreamTimeout()
+	if x := up.x; x != nil && up == x.rival {
+		x.dropRival()
+	} else if x != nil {
+		x.upstreamTimeout()
 	} else {
-		up.close()
+		up.discard()
 	}
 }
 
@@ -67,19 +106,24 @@ func (up *upstream) spoke() bool {
 func (up *upstream) park(cfg *lb.Config) {
 	l := up.conn.Loop()
 	local := up.ep.Local(l)
-	if up.ep.Leaving() || l.Draining() || len(local.Idle) >= cfg.MaxIdle || up.conn.Readable() && up.spoke() {
-		up.conn.Close()
+	up.uses++
+	if up.ep.Leaving() || l.Draining() || up.old() || cfg.MaxUses > 0 && up.uses >= cfg.MaxUses ||
+		len(local.Idle) >= cfg.MaxIdle || up.conn.Readable() && up.spoke() {
+		up.HangUp()
 		return
 	}
 	local.Idle = append(local.Idle, up.conn)
 	up.conn.SetTimeout(cfg.IdleTimeout)
 }
 
-// close ends an idle connection.
-func (up *upstream) close() {
+// discard ends an idle connection.
+func (up *upstream) discard() {
 	local := up.ep.Local(up.conn.Loop())
 	if i := slices.Index(local.Idle, up.conn); i >= 0 {
 		local.Idle = slices.Delete(local.Idle, i, i+1)
 	}
-	up.conn.Close()
+	up.HangUp()
 }
+
+// old says that the connection has lived for as long as it may.
+func (up *upstream) old() bool { return up.until > 0 && up.conn.Loop().Now() >= up.until }

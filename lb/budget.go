@@ -33,6 +33,11 @@ func (b *budget) spend(now time.Duration) bool {
 		b.left += (now - b.at).Seconds() * budgetPerSecond
 	}
 	b.left, b.at = min(b.left, budgetMax), now
+	return b.take()
+}
+
+// take is spend with nothing earned but by requests.
+func (b *budget) take() bool {
 	if b.left < 1 {
 		return false
 	}
@@ -44,4 +49,12 @@ func (b *budget) spend(now time.Duration) bool {
 // endpoint may have seen: one that could not be connected to costs nobody anything.
 func (c *Cluster) MayRetry(l *engine.Loop) bool {
 	return c.shared.loops[l.ID()].budget.spend(l.Now())
+}
+
+// earn counts a request that is sent for the first time into the loop's budgets.
+func (c *Cluster) earn(s *loopState) {
+	s.budget.earn(c.retryPart)
+	if c.hedgePart > 0 {
+		s.hedges.earn(c.hedgePart)
+	}
 }

@@ -23,8 +23,10 @@ type Cluster struct {
 	given     Config // as configured, to be compared at a reload
 	log       *slog.Logger
 	shared    *shared
+	by        HashBy
 	dial      *engine.DialOptions // nil: none
 	retryPart float64             // of a request that may be sent again
+	hedgePart float64             // of one that may be hedged
 	table     atomic.Pointer[table]
 
 	mu       *sync.Mutex // shared's; guards what follows
@@ -55,8 +57,12 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 	}
 	c := &Cluster{cfg: cfg.withDefaults(), given: cfg, log: log.With("cluster", cfg.Name), checks: map[*Endpoint]context.CancelFunc{},
 		due: make(chan struct{}, 1), suspects: make(chan *Endpoint, 64)}
+	c.by, _ = c.cfg.HashKey.By()
 	c.dial = c.cfg.DialConfig.Options()
 	c.retryPart = float64(c.cfg.RetryBudget) / 100
+	if h := c.cfg.Hedge; h != nil {
+		c.hedgePart = float64(h.MaxPercent) / 100
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if c.cfg.Health != nil {
 		var err error
@@ -107,7 +113,7 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 func (c *Cluster) take(list []EndpointConfig, have map[string]*Endpoint, since time.Time) []member {
 	out := make([]member, len(list))
 	for i, e := range list {
-		m := member{Endpoint: have[e.Address], weight: 1, max: int64(e.MaxConn), cfg: e}
+		m := member{Endpoint: have[e.Address], weight: 1, max: most(e.MaxConn, c.cfg.Limits.Requests), cfg: e}
 		if e.Weight != nil {
 			m.weight = *e.Weight
 		}
@@ -282,7 +288,7 @@ func (c *Cluster) drainOf(ep *Endpoint) {
 	ep.leaving.Store(true)
 	ep.closeIdle()
 	if ep.drain == nil {
-		ep.drain = time.AfterFunc(c.cfg.DrainTimeout, ep.resetSessions)
+		ep.drain = time.AfterFunc(c.cfg.DrainTimeout, ep.evict)
 	}
 }
 
@@ -397,7 +403,7 @@ func (c *Cluster) renew(now time.Time) {
 		c.grows = now.Add(max(c.cfg.SlowStart/20, 50*time.Millisecond))
 	}
 	for _, ep := range c.evicted {
-		ep.resetSessions()
+		ep.evict()
 	}
 	c.evicted = nil
 	c.shared.wakeAll()

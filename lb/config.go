@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"fmt"
 	"math/big"
 	"time"
@@ -39,22 +40,6 @@ func (p Picker) Hashes() bool { return p == SourceHash || p.Consistent() }
 // Consistent says that the picker moves few keys when endpoints come and go.
 func (p Picker) Consistent() bool { return p == Maglev || p == Ring || p == HRW }
 
-// HashKey names what the pickers that hash place a session by.
-type HashKey string
-
-// The keys. The client is who the PROXY header names, if one came, the peer who made the connection.
-const (
-	ClientIP HashKey = "client_ip"
-	Client   HashKey = "client" // address and port
-	PeerIP   HashKey = "peer_ip"
-	SNI      HashKey = "sni" // the name that the client asks for in its TLS hello; its address if there is none
-)
-
-// Choices are the values that a file may have.
-func (HashKey) Choices() []string {
-	return []string{string(ClientIP), string(Client), string(PeerIP), string(SNI)}
-}
-
 // ProxyVersion is a version of the PROXY protocol to send.
 type ProxyVersion string
 
@@ -71,7 +56,9 @@ func (ProxyVersion) Choices() []string { return []string{string(ProxyV1), string
 type Config struct {
 	Name   string `yaml:"name,required"`
 	Picker Picker `yaml:"picker"`
-	// HashKey is what the pickers that hash go by; not given: client_ip for source_hash, client for the others.
+	// HashKey is what the pickers that hash go by: client_ip, client, peer_ip, sni, or of requests (http) path, header:NAME,
+	// cookie:NAME or query:NAME, and client_ip where they have none; not given: client_ip for source_hash, client for the
+	// others.
 	HashKey HashKey `yaml:"hash_key"`
 	// BoundedLoad keeps every endpoint of a consistent picker below so many times its share of what is in flight
 	// (Mirrokni, Thorup, Zadimoghaddam: Consistent Hashing with Bounded Loads, 2016); 0: no bound.
@@ -94,13 +81,25 @@ type Config struct {
 	// ConnectTimeout bounds a connection attempt to an endpoint, over all its addresses; 0: 1 s. Networks that an
 	// edge stands in answer in milliseconds; a second allows one lost SYN.
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
-	// ResponseTimeout bounds the wait for a response to begin once the request is sent (http), and between its bytes;
-	// 0: 60 s.
+	// ResponseTimeout bounds the wait for a response to begin once the request is sent (http); 0: 60 s.
 	ResponseTimeout time.Duration `yaml:"response_timeout"`
+	// BodyTimeout bounds the wait between the bytes of a body (http); 0: 60 s.
+	BodyTimeout time.Duration `yaml:"body_timeout"`
 	// IdleTimeout is how long a connection is kept warm for the next request (http); 0: 30 s.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// MaxIdle bounds the warm connections that a loop keeps to an endpoint (http); 0: 256.
 	MaxIdle int `yaml:"max_idle"`
+	// MaxAge is how long a connection serves requests, give or take a tenth, and MaxUses how many it serves, likewise
+	// (http): then it is closed, once it is idle; 0: no bound.
+	MaxAge  time.Duration `yaml:"max_age"`
+	MaxUses int           `yaml:"max_uses"`
+	// Warm is how many connections a loop keeps open ahead to each endpoint, of its MaxIdle (http); 0: none.
+	Warm int `yaml:"warm"`
+	// Limits break the circuit to an endpoint that has too much to do.
+	Limits Limits `yaml:"limits"`
+	// Retry is for requests that failed (http).
+	Retry Retry  `yaml:"retry"`
+	Hedge *Hedge `yaml:"hedge"`
 	// RetryBudget is how many requests may be sent again, in percent of those that are sent (http); 0: 20.
 	RetryBudget int `yaml:"retry_budget"`
 	// DrainTimeout is how long sessions may go on when their endpoint drains or is gone; 0: 10 min.
@@ -141,17 +140,23 @@ func (c *Config) Validate(report func(path, message string)) {
 	if c.Discovery != nil {
 		c.Discovery.Validate(func(path, message string) { report("discovery."+path, message) })
 	}
-	for _, d := range []struct {
+	for _, n := range []struct {
 		key string
-		d   time.Duration
-	}{{"connect_timeout", c.ConnectTimeout}, {"response_timeout", c.ResponseTimeout}, {"idle_timeout", c.IdleTimeout},
-		{"drain_timeout", c.DrainTimeout}, {"slow_start", c.SlowStart}} {
-		if d.d < 0 {
-			report(d.key, "must not be negative")
+		bad bool
+	}{{"connect_timeout", c.ConnectTimeout < 0}, {"response_timeout", c.ResponseTimeout < 0}, {"body_timeout", c.BodyTimeout < 0},
+		{"idle_timeout", c.IdleTimeout < 0}, {"drain_timeout", c.DrainTimeout < 0}, {"slow_start", c.SlowStart < 0},
+		{"max_idle", c.MaxIdle < 0}, {"max_age", c.MaxAge < 0}, {"max_uses", c.MaxUses < 0}, {"warm", c.Warm < 0}} {
+		if n.bad {
+			report(n.key, "must not be negative")
 		}
 	}
-	if c.MaxIdle < 0 {
-		report("max_idle", "must not be negative")
+	if most := cmp.Or(c.MaxIdle, defaultMaxIdle); c.Warm > most && most > 0 {
+		report("warm", fmt.Sprintf("%d are more than the %d of max_idle", c.Warm, most))
+	}
+	c.Limits.validate(func(path, message string) { report("limits."+path, message) })
+	c.Retry.validate(func(path, message string) { report("retry."+path, message) })
+	if c.Hedge != nil {
+		c.Hedge.validate(func(path, message string) { report("hedge."+path, message) })
 	}
 	c.validatePicking(report)
 	switch {
@@ -185,8 +190,12 @@ func (c *Config) Validate(report func(path, message string)) {
 
 // validatePicking is the part of Validate about who is picked.
 func (c *Config) validatePicking(report func(path, message string)) {
-	if c.HashKey != "" && !c.Picker.Hashes() {
-		report("hash_key", "is for the pickers that hash: this cluster has another one")
+	if c.HashKey != "" {
+		if _, err := c.HashKey.By(); err != nil {
+			report("hash_key", err.Error())
+		} else if !c.Picker.Hashes() {
+			report("hash_key", "is for the pickers that hash: this cluster has another one")
+		}
 	}
 	switch {
 	case c.BoundedLoad == 0:
@@ -211,6 +220,14 @@ func (c *Config) validatePicking(report func(path, message string)) {
 	}
 }
 
+// HTTPOnly says that sessions of L4 listeners cannot be given to the cluster as it wants them to be: by what requests say.
+func (c *Config) HTTPOnly() bool {
+	by, _ := c.HashKey.By()
+	return by.OfRequest()
+}
+
+const defaultMaxIdle = 256
+
 // withDefaults fills in what was not given.
 func (c Config) withDefaults() Config {
 	def := func(d *time.Duration, v time.Duration) {
@@ -223,9 +240,14 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.ConnectTimeout, time.Second)
 	def(&c.ResponseTimeout, time.Minute)
+	def(&c.BodyTimeout, time.Minute)
 	def(&c.IdleTimeout, 30*time.Second)
 	if c.MaxIdle == 0 {
-		c.MaxIdle = 256
+		c.MaxIdle = defaultMaxIdle
+	}
+	c.Retry = c.Retry.withDefaults()
+	if c.Hedge != nil {
+		c.Hedge = c.Hedge.withDefaults()
 	}
 	if c.TableSize == 0 {
 		c.TableSize = maglev.DefaultSize

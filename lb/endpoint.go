@@ -27,6 +27,9 @@ type Endpoint struct {
 	inFlight atomic.Int64
 	_        [64]byte
 
+	connections, pending atomic.Int64 // see Link
+	reclaiming           atomic.Bool
+
 	healthy atomic.Bool // as the checks say
 	ejected atomic.Bool // as its answers say
 	leaving atomic.Bool // takes nothing new: it drains, is in maintenance or gone
@@ -39,7 +42,7 @@ type Endpoint struct {
 	since time.Time   // when it came up; the zero value if it has been up from the start
 	until time.Time   // when its ejection ends
 	times int         // ejections in a row
-	drain *time.Timer // ends its sessions
+	drain *time.Timer // aborts what goes on with it
 	stop  func()      // ends the resolving of its name; nil: that does not go on
 }
 
@@ -52,9 +55,10 @@ type Local struct {
 	Requests engine.Counter
 	// ConnectErrors counts dials that failed, Failures what went wrong after: resets, garbage, timeouts.
 	ConnectErrors, Failures engine.Counter
+	Overflow                Overflow
 	// Sent and Received count bytes to and from the endpoint.
 	Sent, Received engine.Counter
-	sessions       *session       // the first of a list
+	held           *Held          // the first of a list
 	took, timed    engine.Counter // nanoseconds, of how many measures: see Cluster.Timed
 	_              [64]byte
 }
@@ -202,40 +206,7 @@ func (ep *Endpoint) End(l *engine.Loop) {
 	s := &ep.shared.loops[l.ID()]
 	s.inFlight.Store(s.inFlight.Load() - 1)
 	s.least.end(ep.place.Load())
-	if ep.shared.waiting.Load() > 0 {
-		ep.shared.wake()
-	}
-}
-
-// attach files a session under its endpoint, so that it can be ended with it.
-func (n *Local) attach(s *session) {
-	if s.next = n.sessions; s.next != nil {
-		s.next.prev = s
-	}
-	n.sessions = s
-}
-
-func (n *Local) detach(s *session) {
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		n.sessions = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	}
-	s.prev, s.next = nil, nil
-}
-
-// resetSessions ends all of the endpoint's sessions, on every loop.
-func (ep *Endpoint) resetSessions() {
-	for _, l := range ep.shared.engine {
-		l.Post(func() {
-			for n := ep.Local(l); n.sessions != nil; {
-				n.sessions.abort()
-			}
-		})
-	}
+	ep.left()
 }
 
 // closeIdle ends the connections kept warm, on every loop.
@@ -243,8 +214,7 @@ func (ep *Endpoint) closeIdle() {
 	for _, l := range ep.shared.engine {
 		l.Post(func() {
 			n := ep.Local(l)
-			for _, conn := range append([]*engine.Conn(nil), n.Idle...) {
-				conn.Close()
+			for n.hangUp() {
 			}
 			n.Idle = nil
 		})

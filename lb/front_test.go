@@ -127,8 +127,8 @@ func (f *front) says(from, what string) string {
 // sessions are those of ep on the loop, at what stage they are.
 func (f *front) sessions(ep *Endpoint) (stages []stage) {
 	on(f.loop(), func() {
-		for s := ep.Local(f.loop()).sessions; s != nil; s = s.next {
-			stages = append(stages, s.stage)
+		for h := ep.Local(f.loop()).held; h != nil; h = h.next {
+			stages = append(stages, h.session.stage)
 		}
 	})
 	return stages

@@ -9,7 +9,7 @@ import "math"
 // each, takes five times as long (BenchmarkPick: 180 ns, and now 33).
 func (q *query) leastConn() int {
 	q.loop.turn++
-	if len(q.tried) > 0 {
+	if len(q.tried) > 0 || q.dials {
 		return q.leastOf()
 	}
 	s := &q.loop.least

@@ -145,14 +145,28 @@ func (c *Cluster) Served(ep *Endpoint, status int) {
 
 // Timed says that somebody wants to know how long endpoints take.
 func (c *Cluster) Timed() bool {
+	return c.compared() || c.measures()
+}
+
+// compared says that the times of endpoints are compared with each other.
+func (c *Cluster) compared() bool {
 	return c.cfg.Picker == EWMA || c.cfg.Outlier != nil && c.cfg.Outlier.Latency > 0
 }
 
 // Answered tells how long ep took to begin its response.
-func (c *Cluster) Answered(l *engine.Loop, ep *Endpoint, took time.Duration) { c.timed(l, ep, took) }
+func (c *Cluster) Answered(l *engine.Loop, ep *Endpoint, took time.Duration) {
+	if c.measures() {
+		s := &c.shared.loops[l.ID()]
+		if s.latency == nil {
+			s.latency = &quantile{}
+		}
+		s.latency.observe(took, l.Now())
+	}
+	c.timed(l, ep, took)
+}
 
 func (c *Cluster) timed(l *engine.Loop, ep *Endpoint, took time.Duration) {
-	if !c.Timed() {
+	if !c.compared() {
 		return
 	}
 	if c.cfg.Picker == EWMA {

@@ -3,15 +3,10 @@ package lb
 import (
 	"errors"
 	"math"
-	"net/netip"
 	"slices"
 	"time"
-	"unsafe"
-
-	"github.com/cespare/xxhash/v2"
 
 	"sluice/engine"
-	"sluice/lb/ring"
 )
 
 // Why there is no endpoint.
@@ -23,6 +18,7 @@ var (
 // query is one pick: who asks, and who is out of the question. It lives on the stack.
 type query struct {
 	*table
+	id      int // the loop's
 	loop    *loopState
 	hash    uint64
 	now     time.Duration // on the loop's clock; for ewma alone
@@ -37,20 +33,23 @@ func (q *query) may(i int) bool {
 	if !q.checked {
 		return true
 	}
-	m := &q.members[i]
-	if slices.Contains(q.tried, m.Endpoint) {
+	if q.out(i) {
 		return false
 	}
 	if !q.limited {
 		return true
 	}
+	m := &q.members[i]
 	in := m.InFlight()
-	if m.max > 0 && in >= m.max {
+	if m.max > 0 && in >= m.max || q.dials && !q.connects(m) {
 		q.full = true
 		return false
 	}
 	return q.bound == 0 || float64(in) < math.Ceil(q.bound*float64(m.weight))
 }
+
+// out says that the i-th member has been tried.
+func (q *query) out(i int) bool { return slices.Contains(q.tried, q.members[i].Endpoint) }
 
 // relax raises the bound to where the least busy of those who are not out of the question for another reason has room: it
 // is over all endpoints, and some may be left out. It says whether there is anybody.
@@ -128,7 +127,8 @@ func (q *query) choose() int {
 
 // ask fills in q, which is empty. In place: a copy of what was just written costs 20 ns.
 func (q *query) ask(c *Cluster, t *table, l *engine.Loop, hash uint64, tried []*Endpoint) {
-	q.table, q.loop, q.hash, q.tried, q.checked = t, &c.shared.loops[l.ID()], hash, tried, t.limited || len(tried) > 0
+	q.id = l.ID()
+	q.table, q.loop, q.hash, q.tried, q.checked = t, &c.shared.loops[q.id], hash, tried, t.limited || len(tried) > 0
 	if t.bounded > 0 {
 		q.bound = t.bounded * float64(c.shared.inFlight()+1) / t.weights
 	}
@@ -162,7 +162,7 @@ func (c *Cluster) Take(l *engine.Loop, hash uint64, tried []*Endpoint) (*Endpoin
 	var q query
 	q.ask(c, c.table.Load(), l, hash, tried)
 	if len(tried) == 0 {
-		q.loop.budget.earn(c.retryPart)
+		c.earn(q.loop)
 	}
 	for {
 		i := q.choose()
@@ -177,49 +177,10 @@ func (c *Cluster) Take(l *engine.Loop, hash uint64, tried []*Endpoint) (*Endpoin
 			// Another loop took the last place. Whoever loses so often as not to come to an end lets others in.
 		case q.relax():
 		case q.full:
+			q.overflow()
 			return nil, ErrFull
 		default:
 			return nil, ErrNoEndpoint
 		}
 	}
-}
-
-// Hash places a session by the cluster's key: client is who it is for, peer who made the connection, name the server
-// that the client's TLS hello asks for, if it is known. 0 if the picker does not hash.
-func (c *Cluster) Hash(client, peer netip.AddrPort, name []byte) uint64 {
-	if !c.cfg.Picker.Hashes() {
-		return 0
-	}
-	switch {
-	case c.cfg.HashKey == SNI && len(name) > 0:
-		return c.hash(name)
-	case c.cfg.HashKey == PeerIP:
-		client = peer
-	}
-	var key addrKey
-	return c.hash(key.of(client, c.cfg.HashKey == Client))
-}
-
-// hash is of any key. The ring's is libmemcached's, so that its placement is, too.
-func (c *Cluster) hash(key []byte) uint64 {
-	if c.cfg.Picker == Ring {
-		return uint64(ring.Hash(key))
-	}
-	return xxhash.Sum64(key)
-}
-
-// addrKey is an address as the bytes that are hashed.
-type addrKey struct {
-	ip   [16]byte
-	port [2]byte
-}
-
-func (k *addrKey) of(a netip.AddrPort, withPort bool) []byte {
-	k.ip = a.Addr().As16()
-	n := len(k.ip)
-	if withPort {
-		k.port = [2]byte{byte(a.Port() >> 8), byte(a.Port())}
-		n += len(k.port)
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(k)), n)
 }

@@ -21,6 +21,7 @@ func NewPlacement(cfg Config) (*Placement, error) {
 	if !c.cfg.Picker.Hashes() {
 		return nil, fmt.Errorf("cluster %s: %s does not place by keys: any endpoint may get any session", cfg.Name, c.cfg.Picker)
 	}
+	c.cfg.Limits = Limits{}
 	c.members = make([]member, len(cfg.Endpoints))
 	for i, e := range cfg.Endpoints {
 		ep := &Endpoint{address: e.Address}

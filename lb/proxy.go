@@ -105,7 +105,7 @@ func NewProxy(cfg ProxyConfig, sendProxy ProxyVersion, cluster func(name string)
 	}
 	if cfg.Cluster != "" {
 		p.cluster = cluster(cfg.Cluster)
-		p.hello = p.cluster.cfg.HashKey == SNI
+		p.hello = p.cluster.by.Kind == HashSNI
 	}
 	for _, r := range cfg.SNI {
 		p.hello = true
@@ -119,14 +119,14 @@ func NewProxy(cfg ProxyConfig, sendProxy ProxyVersion, cluster func(name string)
 // session is one client connection and its way to an endpoint.
 type session struct {
 	engine.Relay
-	proxy      *Proxy
-	cluster    *Cluster
-	client     *engine.Conn
-	upstream   *engine.Conn
-	ep         *Endpoint
-	prev, next *session // of the same endpoint and loop
-	*way                // nil once it is relayed
-	stage      stage
+	proxy    *Proxy
+	cluster  *Cluster
+	client   *engine.Conn
+	upstream *engine.Conn
+	ep       *Endpoint
+	held     Held
+	*way     // nil once it is relayed
+	stage    stage
 }
 
 // way is what a session needs until it is relayed. It is pooled: sessions are idle for most of their lives, and there
@@ -196,6 +196,7 @@ const (
 // Accept implements engine.Acceptor.
 func (p *Proxy) Accept(c *engine.Conn) {
 	s := &session{proxy: p, client: c, cluster: p.cluster, way: p.loops[c.Loop().ID()].way()}
+	s.held.session = s
 	c.SetHandler(s)
 	s.count().Sessions.Inc()
 	if p.hello {
@@ -251,7 +252,7 @@ func (s *session) connect() {
 		c, err := cl.Dial(l, ep, ClientOf(s.client), s)
 		if err == nil {
 			s.ep, s.upstream = ep, c
-			ep.Local(l).attach(s)
+			ep.Local(l).Attach(&s.held)
 			return
 		}
 		ep.End(l)
@@ -329,7 +330,7 @@ func (s *session) elsewhere() {
 // leave counts the session out at its endpoint.
 func (s *session) leave() {
 	l := s.client.Loop()
-	s.ep.Local(l).detach(s)
+	s.ep.Local(l).Detach(&s.held)
 	s.ep.End(l)
 }
 

@@ -25,8 +25,10 @@ type loopState struct {
 	seed     uint64       // of rand
 	inFlight atomic.Int64 // begun less ended on this loop
 	queued   atomic.Int64
-	budget   budget
-	first    *Waiter // the queue: the head is next
+	budget   budget // of retries
+	hedges   budget
+	latency  *quantile // nil: nothing was measured
+	first    *Waiter   // the queue: the head is next
 	last     *Waiter
 	_        [64]byte
 }

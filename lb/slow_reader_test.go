@@ -97,7 +97,8 @@ func TestSlowReadersStallTheSender(t *testing.T) {
 	of := map[int]*session{}
 	eventually(t, "all sessions are under way", func() bool {
 		on(f.loop(), func() {
-			for s := f.cluster.Endpoints()[0].Local(f.loop()).sessions; s != nil; s = s.next {
+			for h := f.cluster.Endpoints()[0].Local(f.loop()).held; h != nil; h = h.next {
+				s := h.session
 				for c, fd := range slow {
 					if s.stage == relaying && s.client.Peer().String() == c.LocalAddr().String() {
 						of[fd] = s

@@ -444,7 +444,7 @@ func TestIdleSessionKeepsNothing(t *testing.T) {
 	must(t, err)
 	f.reaches(ep, relaying)
 	on(f.loop(), func() {
-		s := ep.Local(f.loop()).sessions
+		s := ep.Local(f.loop()).held.session
 		if s.way != nil || s.client.Attached() != nil {
 			t.Errorf("it keeps what it needed on its way %v, the header %v", s.way, s.client.Attached())
 		}

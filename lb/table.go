@@ -19,7 +19,9 @@ import (
 type table struct {
 	kind    kind
 	members []member
-	limited bool    // members have bounds on what is in flight
+	limited bool // members have bounds on what they have
+	dials   bool // and limits on their connections
+	limits  Limits
 	bounded float64 // Config.BoundedLoad
 	weights float64 // of all together
 
@@ -189,12 +191,13 @@ func ramp(members []member, slow time.Duration, now time.Time) bool {
 
 // newTable prepares picks among members. was is the table before, or nil, of which parts may serve again.
 func newTable(cfg *Config, members []member, was *table) (*table, error) {
-	t := &table{kind: kinds[cfg.Picker], members: members, bounded: cfg.BoundedLoad}
+	t := &table{kind: kinds[cfg.Picker], members: members, bounded: cfg.BoundedLoad, limits: cfg.Limits,
+		dials: cfg.Limits.Connections > 0 || cfg.Limits.Pending > 0}
 	for i := range members {
 		t.weights += float64(members[i].weight)
 		t.limited = t.limited || members[i].max > 0
 	}
-	t.limited = t.limited || t.bounded > 0
+	t.limited = t.limited || t.bounded > 0 || t.dials
 	var err error
 	switch cfg.Picker {
 	case LeastConn:

@@ -50,6 +50,23 @@ func TestValidatePicking(t *testing.T) {
 	f(Ring, func(cfg *Config) { cfg.TableSize = 65537 }, "table_size: is maglev's and hrw's alone: this cluster has another picker")
 	f(HRW, func(cfg *Config) { cfg.TableSize = 65537 })
 
+	for key, want := range map[HashKey]string{
+		"header:X-User": "", "cookie:__Host-id": "", "query:user[id]": "", "query:a:b": "", Path: "", SNI: "", Client: "", ClientIP: "",
+		"header:":    "a header has a name",
+		"header:a b": `"a b" names no header: ' ' cannot be in one`,
+		"cookie:a=b": `"a=b" names no cookie: '=' cannot be in one`,
+		"cookie:":    "a cookie has a name",
+		"query:":     `"" names no query parameter`,
+		"query:a&b":  `"a&b" names no query parameter`,
+		"path:x":     `"path:x" is not one of client_ip, client, peer_ip, sni, path, header:x, cookie:x, query:x`,
+		"paht":       `"paht" is not one of client_ip, client, peer_ip, sni, path, header:NAME, cookie:NAME, query:NAME`,
+	} {
+		if want != "" {
+			f(Maglev, func(cfg *Config) { cfg.HashKey = key }, "hash_key: "+want)
+		} else {
+			f(Maglev, func(cfg *Config) { cfg.HashKey = key })
+		}
+	}
 	f("", func(cfg *Config) { cfg.Zone, cfg.ZoneMin, cfg.Panic = "x", 100, 100 })
 	f("", func(cfg *Config) { cfg.ZoneMin, cfg.Panic = 101, 101 }, "zone_min: 101: 0 to 100 percent", "panic: 101: 0 to 100 percent")
 	f("", func(cfg *Config) { cfg.ZoneMin, cfg.Panic, cfg.Subset = -1, -1, -1 },

@@ -63,6 +63,33 @@ func TestValidate(t *testing.T) {
 	f(Config{Endpoints: of("", "10.0.0.1:80").Endpoints, ConnectTimeout: -1, ResponseTimeout: -1, IdleTimeout: -1, MaxIdle: -1, Health: &health.Config{Rise: -1}},
 		"connect_timeout: must not be negative", "response_timeout: must not be negative",
 		"idle_timeout: must not be negative", "max_idle: must not be negative", "health.rise: must not be negative")
+
+	with := func(change func(*Config)) Config {
+		cfg := of("", "10.0.0.1:80")
+		change(&cfg)
+		return cfg
+	}
+	f(with(func(c *Config) { c.BodyTimeout, c.MaxAge, c.MaxUses, c.Warm = -1, -1, -1, -1 }), "body_timeout: must not be negative",
+		"max_age: must not be negative", "max_uses: must not be negative", "warm: must not be negative")
+	f(with(func(c *Config) { c.Warm = 256 }))
+	f(with(func(c *Config) { c.Warm = 257 }), "warm: 257 are more than the 256 of max_idle")
+	f(with(func(c *Config) { c.Warm, c.MaxIdle = 3, 3 }))
+	f(with(func(c *Config) { c.Warm, c.MaxIdle = 4, 3 }), "warm: 4 are more than the 3 of max_idle")
+
+	f(with(func(c *Config) { c.Retry = Retry{Attempts: -1, Statuses: []int{400, 502, 599}, MaxBody: -1} }))
+	f(with(func(c *Config) { c.Retry = Retry{Attempts: 10, PerTry: 1, MaxBody: 1 << 24} }))
+	f(with(func(c *Config) {
+		c.Retry = Retry{Attempts: -2, Statuses: []int{399, 503, 600, 503}, PerTry: -1, MaxBody: -2}
+	}),
+		"retry.attempts: -2: 1 to 10 times, or -1 for never", "retry.statuses[0]: 399 is no status of a failure: 400 to 599",
+		"retry.statuses[2]: 600 is no status of a failure: 400 to 599", "retry.statuses[3]: 503 is there twice",
+		"retry.per_try_timeout: must not be negative", "retry.max_body: -2: 1 to 16777216 bytes, or -1 for none")
+	f(with(func(c *Config) { c.Limits = Limits{-1, -1, -1} }), "limits.max_requests: must not be negative",
+		"limits.max_connections: must not be negative", "limits.max_pending: must not be negative")
+	f(with(func(c *Config) { c.Hedge = &Hedge{After: -1, MaxPercent: 101} }), "hedge.after: must not be negative",
+		"hedge.max_percent: 101: 0 to 100 percent")
+	f(with(func(c *Config) { c.Retry = Retry{Attempts: 11, MaxBody: 1<<24 + 1} }), "retry.attempts: 11: 1 to 10 times, or -1 for never",
+		"retry.max_body: 16777217: 1 to 16777216 bytes, or -1 for none")
 }
 
 // What Validate lets pass can be built.
@@ -74,8 +101,9 @@ func TestSmallestTableIsBuilt(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	want := Config{
-		Picker: RoundRobin, ConnectTimeout: time.Second, ResponseTimeout: time.Minute,
+		Picker: RoundRobin, ConnectTimeout: time.Second, ResponseTimeout: time.Minute, BodyTimeout: time.Minute,
 		IdleTimeout: 30 * time.Second, MaxIdle: 256, TableSize: 65537, HashKey: Client, ZoneMin: 50, RetryBudget: 20, DrainTimeout: 10 * time.Minute,
+		Retry: Retry{Attempts: 2, MaxBody: 65536},
 	}
 	comparable := cmp.Comparer(func(a, b engine.DialConfig) bool { return a == b })
 	if diff := cmp.Diff(want, Config{}.withDefaults(), comparable); diff != "" {
@@ -83,9 +111,13 @@ func TestDefaults(t *testing.T) {
 	}
 	given := Config{
 		Picker: Maglev, ConnectTimeout: 1, ResponseTimeout: 2, IdleTimeout: 3, MaxIdle: 4, TableSize: 5,
-		Health: &health.Config{}, HashKey: SNI, ZoneMin: 6, RetryBudget: 7, DrainTimeout: 7,
+		Health: &health.Config{}, HashKey: SNI, ZoneMin: 6, RetryBudget: 7, DrainTimeout: 7, BodyTimeout: 8,
+		MaxAge: 9, MaxUses: 10, Warm: 11, Retry: Retry{Attempts: 3, Statuses: []int{503}, PerTry: 4, MaxBody: 5},
 	}
 	if diff := cmp.Diff(given, given.withDefaults(), comparable); diff != "" {
 		t.Errorf("what was given (-given +got):\n%s", diff)
+	}
+	if r := (Retry{Attempts: -1, MaxBody: -1}).withDefaults(); r.Attempts != 0 || r.MaxBody != 0 {
+		t.Errorf("what is switched off reads %+v", r)
 	}
 }

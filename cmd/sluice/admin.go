@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 	"sluice/lb"
 )
 
-// admin is the process's own endpoint: /metrics, /healthz, /readyz.
+// admin is the process's own endpoint: /metrics, /healthz, /readyz, and /explain for explain request --live.
 type admin struct {
 	http http.Server
 	done chan struct{}
@@ -38,6 +40,7 @@ func newAdmin(address string, s *server) (*admin, error) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		s.writeMetrics(w)
 	})
+	mux.HandleFunc("POST /explain", s.serveExplain)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := s.ready(); err != nil {
@@ -176,8 +179,40 @@ func (ln *listener) write(w io.Writer) {
 		{"sluice_http_aborted_total", func(c *gw.Counters) *engine.Counter { return &c.Aborted }},
 		{"sluice_http_retries_total", func(c *gw.Counters) *engine.Counter { return &c.Retries }},
 		{"sluice_http_timeouts_total", func(c *gw.Counters) *engine.Counter { return &c.Timeouts }},
+		{"sluice_http_shed_total", func(c *gw.Counters) *engine.Counter { return &c.Shed }},
+		{"sluice_http_hedges_total", func(c *gw.Counters) *engine.Counter { return &c.Hedges }},
+		{"sluice_http_mirrored_total", func(c *gw.Counters) *engine.Counter { return &c.Mirrored }},
+		{"sluice_http_mirror_failed_total", func(c *gw.Counters) *engine.Counter { return &c.MirrorFailed }},
+		{"sluice_http_tunnels_total", func(c *gw.Counters) *engine.Counter { return &c.Tunnels }},
 	} {
 		metrics.WriteCounterUint64(w, m.name+label, sum(ln.http.Loops, m.of))
+	}
+	open := sum(ln.http.Loops, func(c *gw.Counters) *engine.Counter { return &c.Tunnels })
+	open -= min(open, sum(ln.http.Loops, func(c *gw.Counters) *engine.Counter { return &c.TunnelsEnded }))
+	metrics.WriteGaugeUint64(w, "sluice_http_tunnels_open"+label, open)
+	ln.writeRoutes(w)
+}
+
+// writeRoutes writes what the routes that have had requests did, and how long their exchanges took.
+func (ln *listener) writeRoutes(w io.Writer) {
+	totals := ln.http.Routes()
+	for _, name := range slices.Sorted(maps.Keys(totals)) {
+		t := totals[name]
+		label := fmt.Sprintf("listener=%q,route=%q", ln.cfg.Name, name)
+		for class := 1; class <= 5; class++ {
+			if n := t.Responses[class]; n > 0 {
+				metrics.WriteCounterUint64(w, fmt.Sprintf("sluice_route_responses_total{%s,class=\"%dxx\"}", label, class), n)
+			}
+		}
+		n := uint64(0)
+		for i, bound := range gw.Buckets {
+			n += t.Took[i]
+			metrics.WriteCounterUint64(w, fmt.Sprintf("sluice_route_duration_seconds_bucket{%s,le=\"%v\"}", label, bound.Seconds()), n)
+		}
+		n += t.Took[len(gw.Buckets)]
+		metrics.WriteCounterUint64(w, fmt.Sprintf("sluice_route_duration_seconds_bucket{%s,le=\"+Inf\"}", label), n)
+		metrics.WriteCounterUint64(w, fmt.Sprintf("sluice_route_duration_seconds_count{%s}", label), n)
+		metrics.WriteCounterFloat64(w, fmt.Sprintf("sluice_route_duration_seconds_sum{%s}", label), float64(t.Nanoseconds)/1e9)
 	}
 }
 

@@ -65,7 +65,7 @@ func explainCommand() *cobra.Command {
 		_ = placement.MarkFlagRequired(name)
 	}
 	_ = placement.MarkFlagFilename("config", "yaml", "yml")
-	explain.AddCommand(placement)
+	explain.AddCommand(placement, explainRequestCommand())
 	return explain
 }
 

@@ -111,7 +111,7 @@ func (f *File) validate(report func(path, message string)) {
 		for i := range routes {
 			at := "routes." + name + "[" + strconv.Itoa(i) + "]"
 			routes[i].Validate(under(at))
-			needCluster(report)(at+".cluster", routes[i].Cluster)
+			routes[i].ClusterNames(func(path, name string) { needCluster(under(at))(path, name) })
 		}
 		gw.ValidateRoutes(routes, func(i int, message string) {
 			report("routes."+name+"["+strconv.Itoa(i)+"]", message)

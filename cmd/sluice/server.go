@@ -21,6 +21,8 @@ type server struct {
 	engine  *engine.Engine
 	workers *gw.Workers
 	admin   *admin
+	// coolDown ends what keeps connections open ahead.
+	coolDown func()
 
 	changing sync.Mutex // one reload or stop at a time
 	current  atomic.Pointer[snapshot]
@@ -59,14 +61,22 @@ type listenerState struct {
 	gateway atomic.Pointer[gw.Gateway] // that new connections meet; nil once the listener is gone
 }
 
-// start runs the edge of a valid configuration.
-func start(f *File, log *slog.Logger) (*server, error) {
+// newServer opens the engine of a valid configuration, and runs nothing.
+func newServer(f *File, log *slog.Logger) (*server, error) {
 	e, err := engine.New(f.Engine, log)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{log: log, engine: e, workers: gw.NewWorkers(e.Loops())}
-	e.Start()
+	return &server{log: log, engine: e, workers: gw.NewWorkers(e.Loops())}, nil
+}
+
+// start runs the edge of a valid configuration.
+func start(f *File, log *slog.Logger) (*server, error) {
+	s, err := newServer(f, log)
+	if err != nil {
+		return nil, err
+	}
+	s.engine.Start()
 	if err := s.apply(f); err != nil {
 		s.stop()
 		return nil, err
@@ -158,6 +168,7 @@ func (s *server) apply(f *File) error {
 	for _, c := range next.clusters {
 		c.Start()
 	}
+	s.keepWarm(next)
 	if f.Admin != prev.file.Admin {
 		if s.admin != nil {
 			s.admin.close()
@@ -171,6 +182,19 @@ func (s *server) apply(f *File) error {
 	s.loaded.Store(now)
 	s.reloads.lastOK.Store(uint64(now))
 	return nil
+}
+
+// keepWarm keeps connections open ahead to the clusters of p that want it, in the place of those of the snapshot before.
+func (s *server) keepWarm(p *snapshot) {
+	if s.coolDown != nil {
+		s.coolDown()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, c := range p.clusters {
+		running.Go(func() { s.workers.KeepWarm(ctx, c) })
+	}
+	s.coolDown = func() { cancel(); running.Wait() }
 }
 
 // build makes a snapshot of f that shares with prev what did not change.
@@ -203,8 +227,8 @@ func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
 		}
 		if cfg.Protocol == HTTP {
 			ln.routes = f.Routes[cfg.HTTP.Routes]
-			for _, r := range ln.routes {
-				ln.uses = append(ln.uses, cluster(r.Cluster))
+			for i := range ln.routes {
+				ln.routes[i].ClusterNames(func(_, name string) { ln.uses = append(ln.uses, cluster(name)) })
 			}
 		} else {
 			ln.uses = []*lb.Cluster{cluster(cfg.Session.Cluster)}
@@ -361,6 +385,9 @@ func (s *server) stop() {
 	if s.admin != nil {
 		s.admin.close()
 		s.admin = nil
+	}
+	if s.coolDown != nil {
+		s.coolDown()
 	}
 	s.engine.Stop()
 	if p := s.current.Load(); p != nil {

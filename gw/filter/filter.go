@@ -51,6 +51,17 @@ func (c *Config) Validate(report func(path, message string)) {
 	}
 }
 
+// Name is the filter's key.
+func (c *Config) Name() string {
+	if c.Respond != nil {
+		return "respond"
+	}
+	return "headers"
+}
+
+// Answers says that the filter answers every request.
+func (c *Config) Answers() bool { return c.Respond != nil }
+
 // New makes the filter of a valid configuration.
 func New(c Config) Filter {
 	if c.Respond != nil {
@@ -73,7 +84,7 @@ func checkField(name, value string, response bool) error {
 			return nil
 		}
 		fallthrough // fasthttp's response ignores one that is set
-	case h1.ContentLength, h1.Connection, h1.TransferEncoding, h1.HopByHop, h1.Expect:
+	case h1.ContentLength, h1.Connection, h1.TransferEncoding, h1.HopByHop, h1.Upgrade, h1.TE, h1.Trailer, h1.Expect:
 		return fmt.Errorf("%s is the gateway's own to set", strings.ToLower(name))
 	}
 	return nil

@@ -48,6 +48,8 @@ var (
 	errTEUnknown     = &Error{501, "transfer coding not supported"}
 	errTE10          = bad("Transfer-Encoding in HTTP/1.0")
 	errConnection    = bad("malformed Connection")
+	errConnectBody   = bad("CONNECT with a body")
+	errPathSlashes   = bad("empty segment in the path")
 	errExpect        = &Error{417, "expectation not supported"}
 	errChunk         = bad("malformed chunk")
 	errChunkLarge    = bad("chunk size or extension too large")

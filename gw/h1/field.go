@@ -15,14 +15,24 @@ const (
 	ContentLength
 	Date
 	Cookie
-	Guarded // may not be named in Connection: Authorization
+	Guarded // may not be named in Connection: Authorization, Via
 	Expect
 	RequestID
-	HopByHop // concerns this connection only (RFC 9110, section 7.6.1), trailers included, which are not forwarded
+	HopByHop // concerns this connection only (RFC 9110, section 7.6.1)
 	Connection
 	TransferEncoding
-	Forwarding // what proxies say about the client; a client's own claims are not believed
-	Underscore // "_" in the name: servers that turn names into variables take X_Real_IP for X-Real-IP
+	Upgrade
+	TE
+	Trailer
+	Forwarding     // what proxies say about the client, but for those that follow: never believed
+	ForwardedFor   // X-Forwarded-For
+	ForwardedProto // X-Forwarded-Proto
+	ForwardedHost  // X-Forwarded-Host
+	Forwarded      // RFC 7239
+	Timeout        // X-Request-Timeout: how long the client waits
+	GRPCTimeout    // grpc-timeout: the same
+	Content        // describes the body: no trailer, and not to be named in Connection
+	Underscore     // "_" in the name: servers that turn names into variables take X_Real_IP for X-Real-IP
 )
 
 // Field is one line of a head, as offsets into it: the line from Start to Next, the name from Start to NameEnd, the
@@ -37,7 +47,7 @@ func KindOf(name []byte) Kind {
 	switch len(name) {
 	case 2:
 		if EqualFold(name, "te") {
-			return HopByHop
+			return TE
 		}
 	case 4:
 		switch {
@@ -58,12 +68,17 @@ func KindOf(name []byte) Kind {
 			return Expect
 		}
 	case 7:
-		if EqualFold(name, "upgrade") || EqualFold(name, "trailer") {
-			return HopByHop
+		switch {
+		case EqualFold(name, "upgrade"):
+			return Upgrade
+		case EqualFold(name, "trailer"):
+			return Trailer
 		}
 	case 9:
 		switch {
-		case EqualFold(name, "forwarded"), EqualFold(name, "x-real-ip"):
+		case EqualFold(name, "forwarded"):
+			return Forwarded
+		case EqualFold(name, "x-real-ip"):
 			return Forwarding
 		}
 	case 10:
@@ -74,8 +89,13 @@ func KindOf(name []byte) Kind {
 			return HopByHop
 		}
 	case 12:
-		if EqualFold(name, "x-request-id") {
+		switch {
+		case EqualFold(name, "x-request-id"):
 			return RequestID
+		case EqualFold(name, "grpc-timeout"):
+			return GRPCTimeout
+		case EqualFold(name, "content-type"):
+			return Content
 		}
 	case 13:
 		if EqualFold(name, "authorization") {
@@ -85,13 +105,27 @@ func KindOf(name []byte) Kind {
 		if EqualFold(name, "content-length") {
 			return ContentLength
 		}
+	case 15:
+		if EqualFold(name, "x-forwarded-for") {
+			return ForwardedFor
+		}
 	case 16:
-		if EqualFold(name, "proxy-connection") {
+		switch {
+		case EqualFold(name, "proxy-connection"):
 			return HopByHop
+		case EqualFold(name, "x-forwarded-host"):
+			return ForwardedHost
+		case EqualFold(name, "content-encoding"):
+			return Content
 		}
 	case 17:
-		if EqualFold(name, "transfer-encoding") {
+		switch {
+		case EqualFold(name, "transfer-encoding"):
 			return TransferEncoding
+		case EqualFold(name, "x-forwarded-proto"):
+			return ForwardedProto
+		case EqualFold(name, "x-request-timeout"):
+			return Timeout
 		}
 	case 18:
 		if EqualFold(name, "proxy-authenticate") {
@@ -102,7 +136,7 @@ func KindOf(name []byte) Kind {
 			return HopByHop
 		}
 	}
-	if len(name) > 12 && EqualFold(name[:12], "x-forwarded-") {
+	if len(name) >= 12 && EqualFold(name[:12], "x-forwarded-") {
 		return Forwarding
 	}
 	for _, b := range name {
@@ -112,6 +146,9 @@ func KindOf(name []byte) Kind {
 	}
 	return Other
 }
+
+// Token says whether a token may have b in it (RFC 9110, section 5.6.2).
+func Token(b byte) bool { return class[b]&tchar != 0 }
 
 // ValidName says whether a header may be called so (RFC 9110, section 5.1).
 func ValidName(name string) bool { return name != "" && all([]byte(name), tchar) }
@@ -194,10 +231,11 @@ func parseLength(v []byte) (int64, bool) {
 	}
 	n := int64(0)
 	for _, b := range v {
-		if b < '0' || b > '9' || n > (1<<63-1-9)/10 {
+		d := int64(b) - '0'
+		if d < 0 || d > 9 || n > (1<<63-1-d)/10 {
 			return 0, false
 		}
-		n = n*10 + int64(b-'0')
+		n = n*10 + d
 	}
 	return n, true
 }

@@ -7,6 +7,10 @@ type Limits struct {
 	Line   int // of the request line, bytes
 	Head   int // of the whole head, bytes
 	Fields int // number of header fields
+	// Connect lets CONNECT pass, in the authority form (RFC 9112, section 3.2.3).
+	Connect bool
+	// Slashes is what becomes of empty segments in a path.
+	Slashes Slashes
 }
 
 // DefaultLimits are those of the usual servers, nginx and Apache: an 8 KiB request line, 32 KiB in all, 100 fields.
@@ -37,8 +41,9 @@ type head struct {
 	// Minor is the version's second digit: 0, or 1 for anything later too.
 	Minor int
 
-	connClose bool
-	connKeep  bool
+	connClose   bool
+	connKeep    bool
+	connUpgrade bool // Connection names Upgrade
 }
 
 // Name is a field's name.
@@ -56,6 +61,31 @@ func (h *head) Get(lower string) []byte {
 	}
 	return nil
 }
+
+// upgrade is what the one Upgrade field says that Connection names; nil if there is none, or more than one.
+func (h *head) upgrade() (value []byte) {
+	if !h.connUpgrade {
+		return nil
+	}
+	for i := range h.Fields {
+		if f := &h.Fields[i]; f.Kind == Upgrade {
+			if value != nil || !protocol(h.Value(f)) {
+				return nil
+			}
+			value = h.Value(f)
+		}
+	}
+	return value
+}
+
+// protocol is one protocol-name ["/" protocol-version] (RFC 9110, section 7.8).
+func protocol(v []byte) bool {
+	name, version, versioned := bytes.Cut(v, []byte("/"))
+	return len(name) > 0 && all(name, tchar) && (!versioned || len(version) > 0 && all(version, tchar))
+}
+
+// ValidProtocol says whether a connection may be upgraded to what is called so.
+func ValidProtocol(name string) bool { return protocol([]byte(name)) }
 
 // KeepAlive says whether the sender wants to keep the connection (RFC 9112, section 9.3).
 func (h *head) KeepAlive() bool {
@@ -128,7 +158,7 @@ func (h *head) lines(b []byte, r *Resume, lim *Limits, large *Error, first func(
 
 // framing collects what the fields say of the message's framing. It is called on a whole head.
 func (h *head) framing() *Error {
-	h.Length, h.Chunked, h.connClose, h.connKeep = -1, false, false, false
+	h.Length, h.Chunked, h.connClose, h.connKeep, h.connUpgrade = -1, false, false, false, false
 	coded := false
 	for i := range h.Fields {
 		f := &h.Fields[i]
@@ -174,6 +204,8 @@ func (h *head) option(token []byte) {
 		h.connClose = true
 	case EqualFold(token, "keep-alive"):
 		h.connKeep = true
+	case EqualFold(token, "upgrade"):
+		h.connUpgrade = true
 	}
 	for i := range h.Fields {
 		f := &h.Fields[i]

@@ -2,12 +2,27 @@ package h1
 
 import "unicode/utf8"
 
+// Slashes is what becomes of empty segments in a path, as in //a: servers differ on whether they mean something.
+type Slashes string
+
+// The choices. Whatever is forwarded, routes match the path without them: see MatchPath.
+const (
+	MergeSlashes  Slashes = "merge" // they are removed; the default
+	KeepSlashes   Slashes = "keep"  // they are forwarded
+	RefuseSlashes Slashes = "refuse"
+)
+
+// Choices are the values that a file may have.
+func (Slashes) Choices() []string {
+	return []string{string(MergeSlashes), string(KeepSlashes), string(RefuseSlashes)}
+}
+
 // canonical brings a path into the one form that is matched and forwarded (RFC 3986, section 6.2.2): unreserved
-// characters decoded, other escapes kept with upper-case digits, dot segments removed, repeated slashes made one. What
+// characters decoded, other escapes kept with upper-case digits, dot segments removed, repeated slashes as is wanted. What
 // others may read in two ways is refused: encoded slashes, backslashes and control characters, malformed or
 // overlong UTF-8, dot segments that carry parameters, and paths that lead above the root. p begins with "/". The
 // result is p itself when there is nothing to do, else it is built in room, which is returned for reuse.
-func canonical(p, room []byte) (path, grown []byte, err *Error) {
+func canonical(p, room []byte, slashes Slashes) (path, grown []byte, err *Error) {
 	if plain(p) {
 		return p, room, nil
 	}
@@ -42,7 +57,7 @@ func canonical(p, room []byte) (path, grown []byte, err *Error) {
 	if escaped && !validUTF8(out) {
 		return nil, out, errPathByte
 	}
-	n, err := removeDots(out)
+	n, err := removeDots(out, slashes)
 	return out[:n], out, err
 }
 
@@ -66,8 +81,9 @@ func plain(p []byte) bool {
 	return true
 }
 
-// removeDots removes dot segments and empty segments in place (RFC 3986, section 5.2.4) and returns the new length.
-func removeDots(p []byte) (int, *Error) {
+// removeDots removes dot segments in place (RFC 3986, section 5.2.4), and empty ones if that is wanted, and returns the new
+// length.
+func removeDots(p []byte, slashes Slashes) (int, *Error) {
 	n := 0
 	for i := 0; i < len(p); {
 		// p[i] is a slash; the segment follows.
@@ -98,7 +114,9 @@ func removeDots(p []byte) (int, *Error) {
 				p[n] = '/'
 				n++
 			}
-		case dots || len(seg) == 0:
+		case len(seg) == 0 && !last && slashes == RefuseSlashes:
+			return 0, errPathSlashes
+		case dots || len(seg) == 0 && slashes != KeepSlashes:
 			if last {
 				p[n] = '/'
 				n++
@@ -151,11 +169,11 @@ func validUTF8(p []byte) bool {
 }
 
 // MatchPath is path as routes match it: without the parameters (";v=1") of its segments, which servers cut off before
-// they look a path up. It is path itself if there are none, else it is built in room.
+// they look a path up, and without empty segments. It is path itself if there are none, else it is built in room.
 func MatchPath(path, room []byte) []byte {
 	cut := -1
 	for i, b := range path {
-		if b == ';' {
+		if b == ';' || b == '/' && i > 0 && path[i-1] == '/' {
 			cut = i
 			break
 		}
@@ -190,7 +208,7 @@ func CanonicalPath(path string) (string, error) {
 	if !all([]byte(path), uchar) || contains(path, '?') {
 		return "", errTarget
 	}
-	p, _, err := canonical([]byte(path), nil)
+	p, _, err := canonical([]byte(path), nil, MergeSlashes)
 	if err != nil {
 		return "", err
 	}

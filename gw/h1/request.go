@@ -21,15 +21,22 @@ type Request struct {
 	Authority []byte
 	// Expect says that the client waits for 100 (Continue).
 	Expect bool
+	// Upgrade is the one protocol that the client would change to, by a GET of HTTP/1.1 without a body; nil: none. All
+	// other wishes of the kind are left unheard, as any server may (RFC 9110, section 7.8).
+	Upgrade []byte
+	// TrailersOK says that the client wants trailers (TE: trailers; RFC 9110, section 10.1.4).
+	TrailersOK bool
 
 	target   []byte
 	fromURI  []byte // authority of an absolute target
 	pathRoom []byte
+	lim      *Limits
 }
 
 // Scan reads a request's head from the front of b. It returns the head's length, or ErrPartial, with how far it came
 // kept in r for the next call with a longer b, or the *Error for which the request is refused.
 func (q *Request) Scan(b []byte, r *Resume, lim *Limits) (int, error) {
+	q.lim = lim
 	n, err := q.lines(b, r, lim, errHeadLarge, q.requestLine)
 	if err != nil {
 		return 0, err
@@ -81,7 +88,12 @@ func (q *Request) requestLine(line []byte) *Error {
 	}
 	q.Minor = min(int(v[7]-'0'), 1)
 	switch string(q.Method) {
-	case "CONNECT", "TRACE":
+	case "CONNECT":
+		if !q.lim.Connect {
+			return errMethodRefused
+		}
+		return q.connectTarget()
+	case "TRACE":
 		return errMethodRefused
 	}
 	return q.splitTarget()
@@ -120,16 +132,26 @@ func (q *Request) splitTarget() *Error {
 	if len(t) == 0 {
 		t = slash
 	}
-	p, room, err := canonical(t, q.pathRoom[:0])
+	p, room, err := canonical(t, q.pathRoom[:0], q.lim.Slashes)
 	q.Path, q.pathRoom = p, room
 	return err
 }
 
 var slash = []byte("/")
 
+// connectTarget is the authority form: a host and a port (RFC 9110, section 9.3.6).
+func (q *Request) connectTarget() *Error {
+	t := q.target
+	if !validAuthority(t) || bytes.LastIndexByte(t, ':') <= bytes.LastIndexByte(t, ']') || t[len(t)-1] == ':' {
+		return errTargetForm
+	}
+	q.fromURI, q.Path, q.Query = t, nil, nil
+	return nil
+}
+
 // meaning checks what only the whole head can tell.
 func (q *Request) meaning() *Error {
-	q.Authority, q.Expect = nil, false
+	q.Authority, q.Expect, q.Upgrade, q.TrailersOK = nil, false, nil, false
 	hosts := 0
 	for i := range q.Fields {
 		f := &q.Fields[i]
@@ -152,6 +174,12 @@ func (q *Request) meaning() *Error {
 			} else {
 				q.Expect = true
 			}
+		case TE:
+			for v, more := q.Value(f), true; more; {
+				var coding []byte
+				coding, v, more = bytes.Cut(v, []byte(","))
+				q.TrailersOK = q.TrailersOK || EqualFold(bytes.TrimSpace(coding), "trailers")
+			}
 		}
 	}
 	if hosts == 0 && q.Minor > 0 {
@@ -164,6 +192,13 @@ func (q *Request) meaning() *Error {
 	if q.Chunked && q.Minor == 0 {
 		return errTE10
 	}
+	connect := string(q.Method) == "CONNECT"
+	if connect && (q.Chunked || q.Length > 0) {
+		return errConnectBody
+	}
+	if q.Minor > 0 && !q.Chunked && q.Length <= 0 && string(q.Method) == "GET" {
+		q.Upgrade = q.upgrade()
+	}
 	return nil
 }
 
@@ -175,6 +210,9 @@ func (q *Request) Hostname() []byte {
 	}
 	return a
 }
+
+// ValidAuthority says whether a is a host with or without a port, and not empty.
+func ValidAuthority(a []byte) bool { return len(a) > 0 && validAuthority(a) }
 
 // validAuthority is uri-host [":" port], with nothing percent-encoded and no user information (RFC 9110, section 4.2.4).
 func validAuthority(a []byte) bool {

@@ -7,6 +7,9 @@ type Response struct {
 	Status int
 	// Reason is the reason phrase; it may be empty.
 	Reason []byte
+	// Offered is the protocol that the request offered to change to, to be set before Scan; empty: none. A 101 that the
+	// request did not ask for is an error.
+	Offered string
 }
 
 // responseLimits bound what an upstream may send as a head.
@@ -33,7 +36,7 @@ func (p *Response) Scan(b []byte, r *Resume) (int, error) {
 	if p.Chunked && p.Minor == 0 {
 		return 0, &Error{502, errTE10.Reason}
 	}
-	if p.Status == 101 {
+	if p.Status == 101 && (p.Offered == "" || p.Chunked || p.Length > 0 || !EqualFold(p.upgrade(), p.Offered)) {
 		return 0, errSwitched
 	}
 	*r = Resume{}

@@ -145,7 +145,7 @@ func TestChunksOfOthers(t *testing.T) {
 	}
 	_ = w.Close()
 	theirs.WriteString("\r\n") // which it leaves to who has trailers
-	if ours = AppendLastChunk(ours); string(ours) != theirs.String() {
+	if ours = AppendLastChunk(ours, nil); string(ours) != theirs.String() {
 		t.Errorf("%.80q…, and net/http writes %.80q…", ours, theirs.String())
 	}
 	if content, rest, done, _ := read(ChunkedBody(), theirs.String(), 100); !done || content != want || rest != "" {

@@ -5,8 +5,9 @@ type Drop uint32
 
 // What is always dropped: what concerns one connection only, and from requests also what a client claims about itself.
 const (
-	ResponseDrop Drop = 1<<HopByHop | 1<<Connection | 1<<TransferEncoding
-	RequestDrop       = ResponseDrop | 1<<Forwarding | 1<<Underscore
+	ResponseDrop Drop = 1<<HopByHop | 1<<Connection | 1<<TransferEncoding | 1<<Upgrade | 1<<TE | 1<<Trailer
+	RequestDrop       = ResponseDrop | 1<<Forwarding | 1<<ForwardedFor | 1<<ForwardedProto | 1<<ForwardedHost | 1<<Forwarded |
+		1<<Timeout | 1<<GRPCTimeout | 1<<Underscore
 )
 
 // Has says whether fields of kind k are dropped.

@@ -1,0 +1,174 @@
+package gw
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/gw/filter"
+	"sluice/gw/h1"
+	"sluice/gw/route"
+	"sluice/gw/split"
+	"sluice/lb"
+)
+
+// Route is match → filters → cluster.
+type Route struct {
+	// Name is the route's in metrics and explanations; not given: what it matches.
+	Name    string          `yaml:"name"`
+	Match   route.Match     `yaml:"match"`
+	Filters []filter.Config `yaml:"filters"`
+	Cluster string          `yaml:"cluster"`
+	// Clusters are taken in Cluster's place, by their weights: a canary beside what it is to replace. SplitBy keeps a
+	// client with one of them; not given: by chance.
+	Clusters []split.Config `yaml:"clusters"`
+	SplitBy  lb.HashKey     `yaml:"split_by"`
+	Mirror   *MirrorConfig  `yaml:"mirror"`
+	// Timeout bounds the whole exchange, from the end of the request's head to the end of the response; the endpoint is
+	// told what is left of it. 0: 1 h, of which it is not told; a stream of events has no bound then.
+	Timeout time.Duration `yaml:"timeout"`
+	// Upgrades are the protocols that connections may change to; not given: websocket. none: none.
+	Upgrades []string `yaml:"upgrades"`
+	// Connect answers CONNECT by a tunnel to an endpoint of the cluster, whatever host was asked for: see Match.
+	Connect bool `yaml:"connect"`
+}
+
+// Validate reports what is wrong with r, by the path of the key.
+func (r *Route) Validate(report func(path, message string)) {
+	r.Match.Validate(func(p, m string) { report("match."+p, m) })
+	answers := false
+	for i := range r.Filters {
+		at := "filters[" + strconv.Itoa(i) + "]"
+		r.Filters[i].Validate(func(p, m string) {
+			if p != "" {
+				p = "." + p
+			}
+			report(at+p, m)
+		})
+		if answers {
+			report(at, "is never reached: the filter before it answers")
+		}
+		answers = answers || r.Filters[i].Answers()
+	}
+	switch {
+	case r.Cluster != "" && len(r.Clusters) > 0:
+		report("clusters", "a route has a cluster or clusters, not both")
+	case !answers && r.Cluster == "" && len(r.Clusters) == 0:
+		report("match", "the route needs a cluster, or a filter that answers")
+	}
+	if len(r.Clusters) > 0 {
+		split.Validate(r.Clusters, func(p, m string) { report("clusters"+p, m) })
+	}
+	if r.SplitBy != "" {
+		if len(r.Clusters) == 0 {
+			report("split_by", "is for a route with clusters")
+		}
+		by, err := r.SplitBy.By()
+		switch {
+		case err != nil:
+			report("split_by", err.Error())
+		case !by.OfRequest() && by.Kind != lb.HashClientIP:
+			report("split_by", "is client_ip, path, header:NAME, cookie:NAME or query:NAME")
+		}
+	}
+	if m := r.Mirror; m != nil && m.Percent != nil && !(*m.Percent >= 0 && *m.Percent <= 100) {
+		report("mirror.percent", fmt.Sprintf("%v: 0 to 100 percent", *m.Percent))
+	}
+	if r.Timeout < 0 {
+		report("timeout", "must not be negative")
+	}
+	for i, u := range r.Upgrades {
+		switch {
+		case !h1.ValidProtocol(u):
+			report(fmt.Sprintf("upgrades[%d]", i), fmt.Sprintf("%q is not a protocol's name", u))
+		case strings.EqualFold(u, "h2c"):
+			report(fmt.Sprintf("upgrades[%d]", i), "h2c would carry requests past the routes")
+		case u == "none" && len(r.Upgrades) > 1:
+			report(fmt.Sprintf("upgrades[%d]", i), "none stands alone")
+		}
+	}
+	if r.Connect && len(r.Filters) > 0 {
+		report("filters", "a tunnel has no heads to filter")
+	}
+}
+
+// ClusterNames are the clusters that the route needs, each with its key's path.
+func (r *Route) ClusterNames(each func(path, name string)) {
+	if r.Cluster != "" {
+		each("cluster", r.Cluster)
+	}
+	for i := range r.Clusters {
+		each("clusters["+strconv.Itoa(i)+"].cluster", r.Clusters[i].Cluster)
+	}
+	if r.Mirror != nil {
+		each("mirror.cluster", r.Mirror.Cluster)
+	}
+}
+
+// String is the route's name, or what it matches.
+func (r *Route) String() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return r.Match.String()
+}
+
+// ValidateRoutes reports, by index, routes that no request can reach.
+func ValidateRoutes(routes []Route, report func(i int, message string)) {
+	matches := make([]route.Match, len(routes))
+	for i := range routes {
+		matches[i] = routes[i].Match
+	}
+	route.Unreachable(matches, report)
+}
+
+// target is a route, ready for use.
+type target struct {
+	filters     []filter.Filter
+	filterNames []string
+	clusters    []*lb.Cluster // none: a filter answers
+	split       *split.Split  // nil: there is one cluster at most
+	splitBy     *lb.HashBy    // nil: by chance
+	mirror      *lb.Cluster
+	mirrorPart  float64
+	timeout     time.Duration // 0: the default, which the endpoint is not told
+	upgrades    []string      // in lower case
+	connect     bool
+	stats       *RouteStats
+}
+
+func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
+	t := &target{timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: []string{"websocket"}}
+	for _, f := range r.Filters {
+		t.filters = append(t.filters, filter.New(f))
+		t.filterNames = append(t.filterNames, f.Name())
+	}
+	if r.Cluster != "" {
+		t.clusters = []*lb.Cluster{clusters(r.Cluster)}
+	}
+	for _, c := range r.Clusters {
+		t.clusters = append(t.clusters, clusters(c.Cluster))
+	}
+	if len(r.Clusters) > 0 {
+		t.split = split.New(r.Clusters, r.String())
+		if by, err := r.SplitBy.By(); err == nil && r.SplitBy != "" {
+			t.splitBy = &by
+		}
+	}
+	if m := r.Mirror; m != nil {
+		t.mirror, t.mirrorPart = clusters(m.Cluster), 1
+		if m.Percent != nil {
+			t.mirrorPart = *m.Percent / 100
+		}
+	}
+	if len(r.Upgrades) > 0 {
+		t.upgrades = nil
+		for _, u := range r.Upgrades {
+			if u != "none" {
+				t.upgrades = append(t.upgrades, strings.ToLower(u))
+			}
+		}
+	}
+	return t
+}
