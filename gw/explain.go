@@ -33,6 +33,7 @@ func (g *Gateway) Explain(w io.Writer, l *engine.Loop, head []byte, peer netip.A
 		return
 	}
 	x.asks()
+	x.id = wk.requestID(nil)
 	x.identify(peer)
 	wk.match = h1.MatchPath(q.Path, wk.path)
 	fmt.Fprintf(w, "client   %s", x.client.Addr())
@@ -84,7 +85,11 @@ func (g *Gateway) Explain(w io.Writer, l *engine.Loop, head []byte, peer netip.A
 	}
 	x.explainCluster(w, peer)
 	if !x.tunnels {
-		fmt.Fprintf(w, "\nsent\n%s", indent(x.appendRequestEnd(wk.out)))
+		x.request = x.appendRequestEnd(wk.out)
+		if x.by.toldAt > 0 {
+			x.tell()
+		}
+		fmt.Fprintf(w, "\nsent\n%s", indent(x.request))
 	}
 }
 
@@ -178,7 +183,7 @@ func (x *exchange) explainCluster(w io.Writer, peer netip.AddrPort) {
 	case cfg.Picker.Hashes() && ep == nil:
 		fmt.Fprintf(w, "every one has as much as it may: 503\n")
 	case cfg.Picker.Hashes():
-		fmt.Fprintf(w, "%s, by %s of %s, hash %016x\n", ep, cfg.Picker, cfg.HashKey, x.hash)
+		fmt.Fprintf(w, "%s, by %s of %s, hash %016x\n", ep, cfg.Picker, x.key(), x.hash)
 	default:
 		fmt.Fprintf(w, "one of %d, by %s\n", x.cl.Eligible(), cfg.Picker)
 	}
@@ -198,6 +203,19 @@ func (x *exchange) explainCluster(w io.Writer, peer netip.AddrPort) {
 			state = "down by its checks"
 		}
 		fmt.Fprintf(w, "%s%s: %s, %d in flight\n", mark, e, state, e.InFlight())
+	}
+}
+
+// key is what the cluster's picker places the request by.
+func (x *exchange) key() string {
+	by, key := x.cl.HashKey(), string(x.cl.Config().HashKey)
+	switch v := valueOf(&x.w.req, by); {
+	case !by.OfRequest():
+		return key
+	case len(v) == 0:
+		return key + ", which it has not, so of the client's address"
+	default:
+		return fmt.Sprintf("%s %q", key, v)
 	}
 }
 

@@ -49,9 +49,14 @@ func explainRequestCommand() *cobra.Command {
 				return &exitError{exitUsage, err}
 			}
 			if live {
-				return explainLive(cmd.Context(), cmd.OutOrStdout(), f, q, head)
+				err = explainLive(cmd.Context(), cmd.OutOrStdout(), f, q, head)
+				if err != nil && f.Admin.Address != "" {
+					return &exitError{exitFailed, err}
+				}
+			} else {
+				err = explainOffline(cmd.OutOrStdout(), f, q, head)
 			}
-			if err := explainOffline(cmd.OutOrStdout(), f, q, head); err != nil {
+			if err != nil {
 				return &exitError{exitUsage, err}
 			}
 			return nil
@@ -169,7 +174,7 @@ func explainOffline(w io.Writer, f *File, q question, head []byte) error {
 func explainLive(ctx context.Context, w io.Writer, f *File, q question, head []byte) error {
 	address := f.Admin.Address
 	if address == "" {
-		return &exitError{exitUsage, errors.New("--live needs an admin address in the file")}
+		return errors.New("--live needs an admin address in the file")
 	}
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
