@@ -34,7 +34,7 @@ func StartOrigin(address string, loops int) (*Origin, error) {
 	}
 	o := &Origin{datagrams: datagrams, started: make(chan struct{}), ended: make(chan error, 1)}
 	go func() {
-		o.ended <- gnet.Run(o, "tcp://"+address, gnet.WithNumEventLoop(loops), gnet.WithReusePort(loops > 1),
+		o.ended <- gnet.Run(o, "tcp://"+address, gnet.WithNumEventLoop(loops), gnet.WithReusePort(loops > 1), gnet.WithReuseAddr(true),
 			gnet.WithLockOSThread(true), gnet.WithLogger(silent{}))
 	}()
 	select {

@@ -3,6 +3,7 @@
 //	Accept ──► downstream: head (h1) ──► exchange: route ──► filters ──► pick ──► upstream connection
 //	           downstream ◄── response, streamed ◄── filters, in reverse ◄── head (h1) ◄─┘
 //
-// exchange.go reads as a request's journey, failure.go as what may befall it; downstream.go and upstream.go are its two
-// ends. All of it happens on one loop, without locks. An idle connection holds no exchange and no buffer.
+// exchange.go is a request's journey: connect.go finds it an endpoint, upload.go and download.go pass it on and its response
+// back, timing.go says what waits how long, failure.go what becomes of it when a side fails; downstream.go and upstream.go
+// are its two ends. hedge.go, mirror.go and tunnel.go are what it may come to beside that. All of it happens on one loop, without locks. An idle connection holds no exchange and no buffer.
 package gw

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type Cluster struct {
 	log       *slog.Logger
 	shared    *shared
 	by        HashBy
+	sticky    *Sticky             // nil: clients are not known again
 	dial      *engine.DialOptions // nil: none
 	retryPart float64             // of a request that may be sent again
 	hedgePart float64             // of one that may be hedged
@@ -74,6 +76,16 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 		c.shared = newShared(loops)
 	} else {
 		c.shared = prev.shared
+	}
+	if c.cfg.Sticky != nil {
+		secret, err := c.cfg.Sticky.secret()
+		if err != nil {
+			return nil, fmt.Errorf("cluster %s: key of sticky: %w", cfg.Name, err)
+		}
+		if secret == nil {
+			secret = c.shared.secret[:]
+		}
+		c.sticky = newSticky(c, secret)
 	}
 	c.mu = &c.shared.mu
 	c.mu.Lock()
@@ -417,6 +429,9 @@ func (c *Cluster) rebuild(now time.Time) (growing bool, err error) {
 	t, err := newTable(&c.cfg, members, c.table.Load())
 	if err != nil {
 		return false, err
+	}
+	if c.sticky != nil {
+		t.keep(c.sticky, slices.Clone(c.members))
 	}
 	c.table.Store(t)
 	c.rebuilt.Add(1)

@@ -95,6 +95,8 @@ type Config struct {
 	MaxUses int           `yaml:"max_uses"`
 	// Warm is how many connections a loop keeps open ahead to each endpoint, of its MaxIdle (http); 0: none.
 	Warm int `yaml:"warm"`
+	// Sticky has clients keep their endpoints (http).
+	Sticky *StickyConfig `yaml:"sticky"`
 	// Limits break the circuit to an endpoint that has too much to do.
 	Limits Limits `yaml:"limits"`
 	// Retry is for requests that failed (http).
@@ -152,6 +154,9 @@ func (c *Config) Validate(report func(path, message string)) {
 	}
 	if most := cmp.Or(c.MaxIdle, defaultMaxIdle); c.Warm > most && most > 0 {
 		report("warm", fmt.Sprintf("%d are more than the %d of max_idle", c.Warm, most))
+	}
+	if c.Sticky != nil {
+		c.Sticky.validate(func(path, message string) { report("sticky."+path, message) })
 	}
 	c.Limits.validate(func(path, message string) { report("limits."+path, message) })
 	c.Retry.validate(func(path, message string) { report("retry."+path, message) })
@@ -223,7 +228,7 @@ func (c *Config) validatePicking(report func(path, message string)) {
 // HTTPOnly says that sessions of L4 listeners cannot be given to the cluster as it wants them to be: by what requests say.
 func (c *Config) HTTPOnly() bool {
 	by, _ := c.HashKey.By()
-	return by.OfRequest()
+	return by.OfRequest() || c.Sticky != nil
 }
 
 const defaultMaxIdle = 256
@@ -244,6 +249,9 @@ func (c Config) withDefaults() Config {
 	def(&c.IdleTimeout, 30*time.Second)
 	if c.MaxIdle == 0 {
 		c.MaxIdle = defaultMaxIdle
+	}
+	if c.Sticky != nil {
+		c.Sticky = c.Sticky.withDefaults()
 	}
 	c.Retry = c.Retry.withDefaults()
 	if c.Hedge != nil {

@@ -120,33 +120,38 @@ func (ep *Endpoint) Connections() int64 { return ep.connections.Load() }
 // Pending is how many connections are being dialled.
 func (ep *Endpoint) Pending() int64 { return ep.pending.Load() }
 
-// connects says that an exchange that is given to m can have a connection: a warm one, or a new one.
-func (q *query) connects(m *member) bool {
+// connects says that an exchange of the id-th loop that is given to ep can have a connection: a warm one, or a new one.
+func (m *Limits) connects(ep *Endpoint, id int) bool {
 	switch {
-	case len(m.local[q.id].Idle) > 0:
+	case len(ep.local[id].Idle) > 0:
 		return true
-	case q.limits.Pending > 0 && m.pending.Load() >= int64(q.limits.Pending):
+	case m.Pending > 0 && ep.pending.Load() >= int64(m.Pending):
 		return false
-	case q.limits.Connections > 0 && m.connections.Load() >= int64(q.limits.Connections):
-		m.reclaim(q.id)
+	case m.Connections > 0 && ep.connections.Load() >= int64(m.Connections):
+		ep.reclaim(id)
 		return false
 	}
 	return true
 }
 
+// overflow counts the limit for which e was refused on the id-th loop.
+func (m *Limits) overflow(e *member, id int) {
+	n := &e.local[id].Overflow
+	switch {
+	case e.max > 0 && e.InFlight() >= e.max:
+		n.Requests.Inc()
+	case m.Pending > 0 && e.pending.Load() >= int64(m.Pending):
+		n.Pending.Inc()
+	case m.Connections > 0 && e.connections.Load() >= int64(m.Connections):
+		n.Connections.Inc()
+	}
+}
+
 // overflow counts for those who were not out of the question for another reason.
 func (q *query) overflow() {
 	for i := range q.members {
-		m := &q.members[i]
-		n := &m.local[q.id]
-		switch {
-		case q.out(i):
-		case m.max > 0 && m.InFlight() >= m.max:
-			n.Overflow.Requests.Inc()
-		case q.limits.Pending > 0 && m.pending.Load() >= int64(q.limits.Pending):
-			n.Overflow.Pending.Inc()
-		case q.limits.Connections > 0 && m.connections.Load() >= int64(q.limits.Connections):
-			n.Overflow.Connections.Inc()
+		if !q.out(i) {
+			q.limits.overflow(&q.members[i], q.id)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 // Why there is no endpoint.
 var (
 	ErrNoEndpoint = errors.New("no endpoint is up")
+	ErrShed       = errors.New("the cluster has as many requests under way as it can do")
 	ErrFull       = errors.New("every endpoint has as many connections as it may")
 )
 
@@ -41,7 +42,7 @@ func (q *query) may(i int) bool {
 	}
 	m := &q.members[i]
 	in := m.InFlight()
-	if m.max > 0 && in >= m.max || q.dials && !q.connects(m) {
+	if m.max > 0 && in >= m.max || q.dials && !q.limits.connects(m.Endpoint, q.id) {
 		q.full = true
 		return false
 	}

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	crand "crypto/rand"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ type shared struct {
 	engine  []*engine.Loop
 	loops   []loopState
 	waiting atomic.Int64 // in the queues of all loops
+	secret  [32]byte     // random, for cookies that are signed with no other key
 }
 
 // loopState is a cluster's state on one loop, on cache lines of its own. Owned by the loop; the atomics are read by others.
@@ -38,6 +40,7 @@ func newShared(loops []*engine.Loop) *shared {
 	for i := range s.loops {
 		s.loops[i].seed = rand.Uint64()
 	}
+	_, _ = crand.Read(s.secret[:]) // it does not fail
 	return s
 }
 

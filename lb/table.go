@@ -25,6 +25,9 @@ type table struct {
 	bounded float64 // Config.BoundedLoad
 	weights float64 // of all together
 
+	ids  map[uint64]*member    // whom cookies may name, drained ones included
+	kept map[*Endpoint]*member // the same
+
 	schedule []uint16 // round_robin, source_hash
 	alias    []alias  // random, p2c, ewma
 	slots    []uint16 // maglev's or hrw's

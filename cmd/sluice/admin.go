@@ -69,6 +69,8 @@ func (s *server) writeMetrics(w io.Writer) {
 	metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_build_info{version=%q}", versionLine()), 1)
 	metrics.WriteGaugeUint64(w, "sluice_loops", uint64(len(s.engine.Loops())))
 	metrics.WriteGaugeUint64(w, "sluice_maxconn", uint64(s.engine.MaxConn()))
+	metrics.WriteGaugeUint64(w, "sluice_memory_held_bytes", uint64(max(s.engine.Held(), 0)))
+	metrics.WriteGaugeUint64(w, "sluice_memory_limit_bytes", uint64(s.engine.Memory()))
 	metrics.WriteGaugeUint64(w, "sluice_draining", number(s.draining.Load()))
 	metrics.WriteCounterUint64(w, `sluice_reloads_total{result="ok"}`, s.reloads.ok.Load())
 	metrics.WriteCounterUint64(w, `sluice_reloads_total{result="failed"}`, s.reloads.failed.Load())
@@ -271,6 +273,19 @@ func writeCluster(w io.Writer, c *lb.Cluster) {
 		metrics.WriteCounterUint64(w, "sluice_endpoint_down_total"+label, ep.Down.Load())
 		metrics.WriteCounterUint64(w, "sluice_endpoint_ejections_total"+label, ep.Ejections.Load())
 		metrics.WriteGaugeUint64(w, "sluice_endpoint_in_flight"+label, uint64(max(ep.InFlight(), 0)))
+		metrics.WriteGaugeUint64(w, "sluice_endpoint_connections"+label, uint64(max(ep.Connections(), 0)))
+		metrics.WriteGaugeUint64(w, "sluice_endpoint_pending"+label, uint64(max(ep.Pending(), 0)))
+		for _, m := range []struct {
+			limit string
+			of    func(*lb.Local) *engine.Counter
+		}{
+			{"max_requests", func(l *lb.Local) *engine.Counter { return &l.Overflow.Requests }},
+			{"max_connections", func(l *lb.Local) *engine.Counter { return &l.Overflow.Connections }},
+			{"max_pending", func(l *lb.Local) *engine.Counter { return &l.Overflow.Pending }},
+		} {
+			name := fmt.Sprintf("sluice_endpoint_overflow_total{cluster=%q,endpoint=%q,limit=%q}", c.Name(), ep.String(), m.limit)
+			metrics.WriteCounterUint64(w, name, ep.Total(m.of))
+		}
 		for _, m := range []struct {
 			name string
 			of   func(*lb.Local) *engine.Counter

@@ -86,9 +86,12 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 			report("", fmt.Sprintf("a %s listener needs a cluster", l.Protocol))
 		}
 		needCluster("cluster", l.Session.Cluster)
+		f.needL4("cluster", l.Session.Cluster, report)
 		l.Session.Validate(report)
 		for i, r := range l.Session.SNI {
-			needCluster(fmt.Sprintf("sni[%d].cluster", i), r.Cluster)
+			at := fmt.Sprintf("sni[%d].cluster", i)
+			needCluster(at, r.Cluster)
+			f.needL4(at, r.Cluster, report)
 		}
 	case HTTP:
 		if l.HTTP.Routes == "" {
@@ -107,6 +110,17 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 	}
 	l.Socket.Validate(report)
 	l.Preface.Validate(report)
+}
+
+// needL4 reports a cluster that sessions cannot be placed in.
+func (f *File) needL4(path, name string, report func(path, message string)) {
+	for i := range f.Clusters {
+		if c := &f.Clusters[i]; c.Name == name {
+			if by, err := c.HashKey.By(); err == nil && by.OfRequest() {
+				report(path, fmt.Sprintf("the hash_key of cluster %q, %s, is in requests, and this listener reads none", name, c.HashKey))
+			}
+		}
+	}
 }
 
 func protocols(of []Protocol, shared bool) string {
