@@ -2,8 +2,10 @@
 
 GO ?= go
 REVISION = $(shell git describe --always --dirty=+ --abbrev=12 2>/dev/null)
-# What is needed beside Go, as command:package of Debian. The race detector is linked by gcc.
-TEST_NEEDS = gcc:gcc curl:curl ip:iproute2 dnsmasq:dnsmasq-base
+# What is needed beside Go, as command:package of Debian. The race detector is linked by gcc; curl and those after dnsmasq
+# are the servers and clients between which the gateway is tried.
+TEST_NEEDS = gcc:gcc curl:curl ip:iproute2 dnsmasq:dnsmasq-base nginx:nginx apache2:apache2-bin lighttpd:lighttpd \
+	ab:apache2-utils h2load:nghttp2-client node:nodejs node:node-ws
 # The peers of the benchmark, and the load generators that its own is compared with.
 BENCH_NEEDS = haproxy:haproxy nginx:nginx nginx:libnginx-mod-stream wrk:wrk h2load:nghttp2-client
 
@@ -28,11 +30,14 @@ test: test-setup build ## everything that must hold: format, vet, lint, tests un
 	bin/sluice bench run --duration 500ms
 
 # $(call install,NEEDS): the packages that are missing are installed as root or by sudo; else it is said which they are.
-# nginx's stream module is no command, and is looked for where Debian has it.
+# nginx's stream module and Node's ws are no commands, and are looked for where Debian has them. Nothing is to run as a service
+# afterwards: under systemd the units are masked while they are installed (RUNLEVEL=1 says the same to invoke-rc.d elsewhere),
+# and disabled.
 define install
 	@PATH="$$PATH:/usr/sbin"; missing=; for need in $(1); do \
 		case $$need in \
 		*:libnginx-mod-stream) test -e /usr/lib/nginx/modules/ngx_stream_module.so;; \
+		*:node-ws) test -e /usr/share/nodejs/ws/package.json;; \
 		*) command -v $${need%%:*} >/dev/null 2>&1;; \
 		esac || missing="$$missing $${need##*:}"; \
 	done; \
@@ -44,7 +49,14 @@ define install
 	elif sudo -n true 2>/dev/null; then as=sudo; \
 	else echo "Please run: sudo apt-get install$$missing"; exit 1; fi; \
 	echo "installing:$$missing"; \
-	$$as apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -q --no-install-recommends $$missing >/dev/null
+	units=; if [ -d /run/systemd/system ]; then for unit in haproxy lighttpd nginx; do \
+		case " $$missing " in *" $$unit "*) units="$$units $$unit";; esac; \
+	done; fi; \
+	$$as apt-get update -q >/dev/null || exit 1; \
+	test -z "$$units" || $$as systemctl --quiet --runtime mask $$units || exit 1; \
+	$$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $$missing >/dev/null; status=$$?; \
+	test -z "$$units" || { $$as systemctl --quiet --runtime unmask $$units; $$as systemctl --quiet disable $$units; }; \
+	exit $$status
 endef
 
 test-setup:

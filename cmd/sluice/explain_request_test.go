@@ -76,11 +76,11 @@ func TestExplainRequest(t *testing.T) {
 	f("GET http://x/ --listener other", "listener other, routes none", "→ #0 closed")
 
 	for args, want := range map[string]string{
-		"GET api.test/x":             "not an http or https URL",
-		"GET http://x/ -H nonsense":  "not a header",
-		"GET http://x/ --from here":  "not an address",
+		"GET api.test/x":               "not an http or https URL",
+		"GET http://x/ -H nonsense":    "not a header",
+		"GET http://x/ --from here":    "not an address",
 		"GET http://x/ --listener wep": `did you mean "web"`,
-		"GET":                        "accepts 2 arg",
+		"GET":                          "accepts 2 arg",
 	} {
 		if code, out := explain(append([]string{"-c", file}, strings.Fields(args)...)...); code != exitUsage || !strings.Contains(out, want) {
 			t.Errorf("%s: exit status %d: %s", args, code, out)
