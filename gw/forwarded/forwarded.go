@@ -195,15 +195,25 @@ func node(b []byte) (netip.Addr, bool) {
 }
 
 func parse(b []byte) (netip.Addr, bool) {
-	if len(b) == 0 {
+	if len(b) == 0 || b[0] == '_' || b[0]|0x20 > 'f' { // unknown and the like, for which no error is to be made
 		return netip.Addr{}, false
 	}
 	a, err := netip.ParseAddr(unsafe.String(&b[0], len(b))) // which keeps no more of it than an error would
 	return a.Unmap(), err == nil
 }
 
-// port is ":" and a number.
+// port is ":" and a number, or a name that hides it (RFC 7239, section 6.3).
 func port(b []byte) bool {
+	if len(b) > 2 && b[0] == ':' && b[1] == '_' {
+		for _, c := range b[2:] {
+			if c|0x20 < 'a' || c|0x20 > 'z' {
+				if (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+					return false
+				}
+			}
+		}
+		return true
+	}
 	if len(b) < 2 || len(b) > 6 || b[0] != ':' {
 		return false
 	}
