@@ -160,6 +160,35 @@ func TestLimitsOfAnEndpoint(t *testing.T) {
 	e.nothingInFlight(t)
 }
 
+// A cluster that limits itself sheds what is beyond, and queues nothing of it.
+func TestAdaptiveLimitSheds(t *testing.T) {
+	address, begun, answer := gated(t)
+	cfg := cluster("c", address)
+	cfg.Adaptive = &lb.Adaptive{Min: 1, Max: 2, Initial: 2}
+	cfg.Queue = &lb.Queue{}
+	e := newEdge(t, Config{}, []Route{{Cluster: "c"}}, cfg)
+	var in []*client
+	for range 2 {
+		c := e.dial(t)
+		c.ask("/")
+		<-begun
+		in = append(in, c)
+	}
+	c := e.dial(t)
+	c.ask("/")
+	if resp, _ := c.answer("GET"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	if n := e.counters().Shed.Load(); n != 1 {
+		t.Errorf("%d shed", n)
+	}
+	for _, c := range in {
+		answer <- struct{}{}
+		c.gets(200)
+	}
+	e.nothingInFlight(t)
+}
+
 // Connections are counted from their dial to their end, whoever ends them.
 func TestConnectionsAreCounted(t *testing.T) {
 	rec := recordOK(t)

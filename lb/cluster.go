@@ -26,6 +26,7 @@ type Cluster struct {
 	shared    *shared
 	by        HashBy
 	sticky    *Sticky             // nil: clients are not known again
+	adapter   *adapter            // nil: any number may be in flight
 	dial      *engine.DialOptions // nil: none
 	retryPart float64             // of a request that may be sent again
 	hedgePart float64             // of one that may be hedged
@@ -76,6 +77,13 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 		c.shared = newShared(loops)
 	} else {
 		c.shared = prev.shared
+	}
+	switch a := c.cfg.Adaptive; {
+	case a == nil:
+	case prev != nil && prev.adapter != nil && prev.adapter.cfg == *a:
+		c.adapter = prev.adapter
+	default:
+		c.adapter = newAdapter(*a, len(loops))
 	}
 	if c.cfg.Sticky != nil {
 		secret, err := c.cfg.Sticky.secret()

@@ -98,7 +98,8 @@ type Config struct {
 	// Sticky has clients keep their endpoints (http).
 	Sticky *StickyConfig `yaml:"sticky"`
 	// Limits break the circuit to an endpoint that has too much to do.
-	Limits Limits `yaml:"limits"`
+	Limits   Limits    `yaml:"limits"`
+	Adaptive *Adaptive `yaml:"adaptive"`
 	// Retry is for requests that failed (http).
 	Retry Retry  `yaml:"retry"`
 	Hedge *Hedge `yaml:"hedge"`
@@ -159,6 +160,9 @@ func (c *Config) Validate(report func(path, message string)) {
 		c.Sticky.validate(func(path, message string) { report("sticky."+path, message) })
 	}
 	c.Limits.validate(func(path, message string) { report("limits."+path, message) })
+	if c.Adaptive != nil {
+		c.Adaptive.validate(func(path, message string) { report("adaptive."+path, message) })
+	}
 	c.Retry.validate(func(path, message string) { report("retry."+path, message) })
 	if c.Hedge != nil {
 		c.Hedge.validate(func(path, message string) { report("hedge."+path, message) })
@@ -225,10 +229,11 @@ func (c *Config) validatePicking(report func(path, message string)) {
 	}
 }
 
-// HTTPOnly says that sessions of L4 listeners cannot be given to the cluster as it wants them to be: by what requests say.
+// HTTPOnly says that sessions of L4 listeners cannot be given to the cluster as it wants them to be: by what requests say,
+// or how long responses take.
 func (c *Config) HTTPOnly() bool {
 	by, _ := c.HashKey.By()
-	return by.OfRequest() || c.Sticky != nil
+	return by.OfRequest() || c.Sticky != nil || c.Adaptive != nil
 }
 
 const defaultMaxIdle = 256
@@ -252,6 +257,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Sticky != nil {
 		c.Sticky = c.Sticky.withDefaults()
+	}
+	if c.Adaptive != nil {
+		c.Adaptive = c.Adaptive.withDefaults()
 	}
 	c.Retry = c.Retry.withDefaults()
 	if c.Hedge != nil {

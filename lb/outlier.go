@@ -102,6 +102,9 @@ func (c *Cluster) ConnectFailed(l *engine.Loop, ep *Endpoint) {
 func (c *Cluster) Failed(l *engine.Loop, ep *Endpoint) {
 	ep.Local(l).Failures.Inc()
 	c.lost(l, ep)
+	if c.adapter != nil {
+		c.adapter.failed(l.ID(), l.Now())
+	}
 	c.faulted(ep)
 }
 
@@ -145,7 +148,7 @@ func (c *Cluster) Served(ep *Endpoint, status int) {
 
 // Timed says that somebody wants to know how long endpoints take.
 func (c *Cluster) Timed() bool {
-	return c.compared() || c.measures()
+	return c.compared() || c.measures() || c.adapter != nil
 }
 
 // compared says that the times of endpoints are compared with each other.
@@ -161,6 +164,9 @@ func (c *Cluster) Answered(l *engine.Loop, ep *Endpoint, took time.Duration) {
 			s.latency = &quantile{}
 		}
 		s.latency.observe(took, l.Now())
+	}
+	if c.adapter != nil {
+		c.adapter.answered(l.ID(), took, l.Now())
 	}
 	c.timed(l, ep, took)
 }

@@ -12,8 +12,8 @@ import (
 // Why there is no endpoint.
 var (
 	ErrNoEndpoint = errors.New("no endpoint is up")
-	ErrShed       = errors.New("the cluster has as many requests under way as it can do")
 	ErrFull       = errors.New("every endpoint has as many connections as it may")
+	ErrShed       = errors.New("the cluster has as much in flight as it can answer in time")
 )
 
 // query is one pick: who asks, and who is out of the question. It lives on the stack.
@@ -157,9 +157,12 @@ func (c *Cluster) Pick(l *engine.Loop, hash uint64, tried []*Endpoint) *Endpoint
 	return q.members[i].Endpoint
 }
 
-// Take is Pick that counts the session or exchange in; Endpoint.End counts it out. The error is ErrNoEndpoint or
-// ErrFull. Bounds on what endpoints have in flight hold also against Takes of other loops.
+// Take is Pick that counts the session or exchange in; Endpoint.End counts it out. The error is ErrNoEndpoint,
+// ErrFull or ErrShed. Bounds on what endpoints have in flight hold also against Takes of other loops.
 func (c *Cluster) Take(l *engine.Loop, hash uint64, tried []*Endpoint) (*Endpoint, error) {
+	if !c.admits(l) {
+		return nil, ErrShed
+	}
 	var q query
 	q.ask(c, c.table.Load(), l, hash, tried)
 	if len(tried) == 0 {

@@ -128,13 +128,16 @@ func (t *table) keep(s *Sticky, all []member) {
 	}
 }
 
-// TakeEndpoint is Take of the endpoint that the client's cookie named. The error is ErrFull, or ErrNoEndpoint if it may
-// not be used any more, or was tried.
+// TakeEndpoint is Take of the endpoint that the client's cookie named. The error is ErrFull, ErrShed, or ErrNoEndpoint
+// if it may not be used any more, or was tried.
 func (c *Cluster) TakeEndpoint(l *engine.Loop, ep *Endpoint, tried []*Endpoint) error {
 	t := c.table.Load()
 	m := t.kept[ep]
 	if m == nil || !m.keeps() || slices.Contains(tried, ep) {
 		return ErrNoEndpoint
+	}
+	if !c.admits(l) {
+		return ErrShed
 	}
 	s, most := &c.shared.loops[l.ID()], int64(math.MaxInt64)
 	if m.max > 0 {

@@ -199,7 +199,7 @@ func TestStickyTakesWhileItMayBeUsed(t *testing.T) {
 			t.Errorf("%s: the cookie names %s", what, letter(ep))
 		}
 		n := a.InFlight()
-		err := c.TakeEndpoint(l, a, tried)
+		err := from(l, func() error { return c.TakeEndpoint(l, a, tried) })
 		if err != want || err != nil && a.InFlight() != n {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -263,6 +263,9 @@ func writeCluster(w io.Writer, c *lb.Cluster) {
 	label := fmt.Sprintf("{cluster=%q}", c.Name())
 	metrics.WriteGaugeUint64(w, "sluice_cluster_eligible_endpoints"+label, uint64(c.Eligible()))
 	metrics.WriteGaugeUint64(w, "sluice_cluster_queued"+label, uint64(max(c.Queued(), 0)))
+	if n := c.ConcurrencyLimit(); n > 0 {
+		metrics.WriteGaugeUint64(w, "sluice_cluster_concurrency_limit"+label, uint64(n))
+	}
 	metrics.WriteCounterUint64(w, "sluice_cluster_rebuilds_total"+label, c.Rebuilt())
 	for _, ep := range c.Endpoints() {
 		label := fmt.Sprintf("{cluster=%q,endpoint=%q}", c.Name(), ep.String())
