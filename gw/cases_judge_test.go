@@ -43,6 +43,7 @@ type upstreamSees struct {
 
 type clientSees struct {
 	NotContains         latin1   `json:"not_contains"`
+	ContainsAll         []latin1 `json:"contains_all"`
 	HeadersAbsent       []string `json:"headers_absent"`
 	NotBothCLTE         bool     `json:"not_both_cl_te"`
 	BodyIf200           *string  `json:"body_if_200"`
@@ -156,6 +157,11 @@ func (x *upstreamSees) judge(o *outcome, bad func(string, ...any)) {
 func (x *clientSees) judge(o *outcome, first *answered, bad func(string, ...any)) {
 	if x.NotContains != "" && strings.Contains(o.client, string(x.NotContains)) {
 		bad("the client saw %q", x.NotContains)
+	}
+	for _, s := range x.ContainsAll {
+		if !strings.Contains(o.client, string(s)) {
+			bad("the client did not see %q: %.300q", s, o.client)
+		}
 	}
 	head, _, _ := strings.Cut(o.client, "\r\n\r\n")
 	for _, name := range x.HeadersAbsent {

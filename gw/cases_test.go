@@ -17,8 +17,8 @@ import (
 	"sluice/gw/filter"
 )
 
-// wireCase is one of testdata/h1.json: bytes that a client sends, and what must come of them. The file's "schema" says
-// what the keys mean.
+// wireCase is one of testdata/h1.json or own.json: bytes that a client sends, and what must come of them. The first
+// file's "schema" says what the keys mean.
 type wireCase struct {
 	Name, Group, Level, Ref, Note, Config string
 
@@ -86,7 +86,11 @@ func (c *wireCase) response() string {
 }
 
 func loadCases(t *testing.T) []wireCase {
-	f, err := os.Open("testdata/h1.json")
+	return append(loadFile(t, "testdata/h1.json"), loadFile(t, "testdata/own.json")...)
+}
+
+func loadFile(t *testing.T, name string) []wireCase {
+	f, err := os.Open(name)
 	must(t, err)
 	defer f.Close()
 	var all struct {

@@ -30,7 +30,10 @@ type exchange struct {
 	ctx    *fasthttp.RequestCtx // what the route's filters see; kept over lives
 	id     []byte               // of the request
 	began  time.Duration        // on the exact clock
-	client netip.AddrPort       // who it is for, as far as is believed
+	// hopUp and hopDown are the names that Connection nominates in the request and the response: no trailers of theirs are
+	// passed on. Kept over lives.
+	hopUp, hopDown []byte
+	client         netip.AddrPort // who it is for, as far as is believed
 	facts
 	uploading
 	attempt
@@ -87,7 +90,7 @@ type downloading struct {
 type facts struct {
 	toHEAD, http10, keep, expect, idempotent, chunked, tunnels, trailers bool
 	// offer is the protocol that the client would change to, and the route allows; empty: none.
-	offer string
+	offer []byte
 }
 
 // framing is how the client is told where the body ends.
@@ -106,6 +109,7 @@ func (x *exchange) begin(rest []byte) {
 	switch {
 	case q.Chunked:
 		x.body = h1.ChunkedBody()
+		x.hopUp = q.AppendNominated(x.hopUp[:0])
 	case q.Length > 0:
 		x.body = h1.LengthBody(q.Length)
 	default:

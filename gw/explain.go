@@ -68,7 +68,7 @@ func (g *Gateway) Explain(w io.Writer, l *engine.Loop, head []byte, peer netip.A
 			return
 		}
 	} else if len(q.Upgrade) > 0 {
-		if x.offer = t.upgrade(q.Upgrade); x.offer == "" {
+		if x.offer = t.upgrade(q.Upgrade); len(x.offer) == 0 {
 			fmt.Fprintf(w, "\nupgrade  %s is not allowed by the route, and not passed on\n", q.Upgrade)
 		} else {
 			fmt.Fprintf(w, "\nupgrade  %s is passed on\n", x.offer)

@@ -15,7 +15,7 @@ import (
 var via = [2]string{"Via: 1.0 sluice\r\n", "Via: 1.1 sluice\r\n"}
 
 // ours are the request's fields that the gateway writes itself.
-const ours = h1.RequestDrop | 1<<h1.Host | 1<<h1.ContentLength | 1<<h1.RequestID
+const ours = h1.RequestDrop | 1<<h1.Host | 1<<h1.ContentLength | 1<<h1.RequestID | 1<<h1.Deadline | 1<<h1.GRPCDeadline
 
 // appendRequest appends the head for the upstream, of the request in the worker, but for what appendRequestEnd ends it with.
 func (x *exchange) appendRequest(dst []byte) []byte {
@@ -41,7 +41,7 @@ func (x *exchange) appendRequest(dst []byte) []byte {
 func (x *exchange) appendRequestEnd(dst []byte) []byte {
 	q := &x.w.req
 	switch {
-	case x.offer != "":
+	case len(x.offer) > 0:
 		dst = append(dst, "Connection: upgrade\r\nUpgrade: "...)
 		dst = append(dst, x.offer...)
 		dst = append(dst, "\r\n"...)
@@ -114,12 +114,13 @@ func (x *exchange) appendResponse(dst []byte) []byte {
 	default:
 		if x.response = h1.CloseBody(); p.Chunked {
 			x.response = h1.ChunkedBody()
+			x.hopDown = p.AppendNominated(x.hopDown[:0])
 		}
 		if x.http10 {
 			x.closing = true
 		} else {
 			x.framing = inChunks
-			if p.Chunked {
+			if p.Chunked && x.trailers {
 				drop &^= 1 << h1.Trailer // what it announces is passed on
 			}
 		}

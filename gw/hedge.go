@@ -33,7 +33,7 @@ func (x *exchange) Due(*engine.Deadline) { x.hedge() }
 // mayHedge says that a second endpoint can be asked: it is no harm if both serve the request (RFC 9110, section 9.2.2).
 func (x *exchange) mayHedge() bool {
 	return x.idempotent && x.whole && x.body.Done() && x.up != nil && !x.up.conn.Dialling() && x.rival == nil &&
-		x.offer == "" && x.unanswered()
+		len(x.offer) == 0 && x.unanswered()
 }
 
 // unanswered says that nothing has come from the upstream, so that another one can take its place.

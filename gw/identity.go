@@ -41,7 +41,7 @@ func (x *exchange) appendIdentity(dst []byte) []byte {
 	}
 	if t := x.d.gw.trusted; t != nil && t.Header() == forwarded.Forwarded && x.w.peer.IsValid() {
 		dst = append(dst, "Forwarded: "...)
-		dst = who.AppendForwarded(dst, x.w.peer, proto, host)
+		dst = who.AppendForwarded(dst, x.w.peer, "http", q.Authority)
 		dst = append(dst, "\r\n"...)
 	}
 	return dst

@@ -20,12 +20,12 @@ func TestMirror(t *testing.T) {
 			t.Fatalf("%d %s", resp.StatusCode, body)
 		}
 		eventually(t, "the mirror has seen it", func() bool { reqs, _ := shadow.requests(); return len(reqs) == i+1 && reqs[i].body == "hi" })
+		eventually(t, "its connection is kept", func() bool { return e.clusters["shadow"].Endpoints()[0].InFlight() == 0 })
 	}
 	reqs, _ := shadow.requests()
 	if r := reqs[0]; r.Method != "PUT" || r.RequestURI != "/a?b" || r.Host != "a.test" || r.Header.Get("X-Request-Id") != "one" {
 		t.Errorf("the mirror saw %+v", r.Request)
 	}
-	eventually(t, "its connection is kept", func() bool { return e.clusters["shadow"].Endpoints()[0].InFlight() == 0 })
 	if shadow.conns != 1 {
 		t.Errorf("%d connections for three copies", shadow.conns)
 	}

@@ -106,7 +106,7 @@ func (x *exchange) appendFiltered(dst []byte) []byte {
 }
 
 // framed are the fields that decide where a message ends: no filter's to change.
-const framed = h1.ResponseDrop | 1<<h1.ContentLength | 1<<h1.Timeout | 1<<h1.GRPCTimeout
+const framed = h1.ResponseDrop | 1<<h1.ContentLength | 1<<h1.Deadline | 1<<h1.GRPCDeadline
 
 func appendFieldBytes(dst, k, v []byte) []byte {
 	dst = append(dst, k...)

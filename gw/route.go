@@ -133,13 +133,13 @@ type target struct {
 	mirror      *lb.Cluster
 	mirrorPart  float64
 	timeout     time.Duration // 0: the default, which the endpoint is not told
-	upgrades    []string      // in lower case
+	upgrades    [][]byte      // in lower case
 	connect     bool
 	stats       *RouteStats
 }
 
 func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
-	t := &target{timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: []string{"websocket"}}
+	t := &target{timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")}}
 	for _, f := range r.Filters {
 		t.filters = append(t.filters, filter.New(f))
 		t.filterNames = append(t.filterNames, f.Name())
@@ -166,7 +166,7 @@ func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *
 		t.upgrades = nil
 		for _, u := range r.Upgrades {
 			if u != "none" {
-				t.upgrades = append(t.upgrades, strings.ToLower(u))
+				t.upgrades = append(t.upgrades, []byte(strings.ToLower(u)))
 			}
 		}
 	}

@@ -32,9 +32,9 @@ func (x *exchange) timeFor(t *target) {
 	for i := range q.Fields {
 		var d time.Duration
 		switch f := &q.Fields[i]; f.Kind {
-		case h1.Timeout:
+		case h1.Deadline:
 			d = parseTimeout(q.Value(f))
-		case h1.GRPCTimeout:
+		case h1.GRPCDeadline:
 			d = parseGRPCTimeout(q.Value(f))
 			x.by.grpc = x.by.grpc || d > 0
 		}

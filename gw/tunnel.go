@@ -22,15 +22,15 @@ type tunnel struct {
 
 var errEvicted = errors.New("endpoint takes no sessions any more")
 
-// upgrade is the protocol that the client offers to change to, as the route names it; empty if the route does not allow it:
+// upgrade is the first protocol of the route's that the client offers to change to; nil if the route allows none of them:
 // what comes behind such a request is another one.
-func (t *target) upgrade(offer []byte) string {
+func (t *target) upgrade(offer []byte) []byte {
 	for _, name := range t.upgrades {
-		if h1.EqualFold(offer, name) {
+		if h1.Offers(offer, name) {
 			return name
 		}
 	}
-	return ""
+	return nil
 }
 
 // tunnel ends the exchange: both connections go on without it. toClient is what the client gets first; what it has sent

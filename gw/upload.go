@@ -179,7 +179,7 @@ func (x *exchange) send(data []byte) bool {
 	}
 	x.w.out = h1.AppendChunk(x.w.out[:0], data)
 	if x.body.Done() {
-		x.w.out = h1.AppendLastChunk(x.w.out, x.body.Trailers())
+		x.w.out = h1.AppendLastChunk(x.w.out, h1.DropNominated(x.body.Trailers(), x.hopUp))
 	}
 	x.request = l.AppendBuffer(x.request, x.w.out)
 	return true

@@ -1,9 +1,6 @@
 package h1
 
-import (
-	"bytes"
-	"strconv"
-)
+import "strconv"
 
 // How a body is framed.
 const (
@@ -41,10 +38,11 @@ type Body struct {
 	state uint8
 	any   bool // the chunk line has digits; the trailer line has bytes
 	colon bool // the trailer line has a name
+	drop  bool // the trailer line is not passed on
 	done  bool
-	// trailers are the lines that may be passed on, and the one at hand from line on.
-	trailers []byte
-	line     int32
+
+	line     int32  // where the trailer line begins in trailers
+	trailers []byte // what is passed on; allocated when trailers come
 }
 
 // NoBody, LengthBody, ChunkedBody and CloseBody begin a body; the last ends with its connection.
@@ -184,30 +182,20 @@ func (y *Body) chunks(src []byte) (data, rest []byte, err error) {
 				y.state = endLF
 				break
 			}
-			y.colon, y.any = false, false
-			y.line = int32(len(y.trailers))
+			y.colon, y.any, y.drop = false, false, false
 			y.state = trailerLine
 			continue
 		case trailerLine:
-			y.trailers = append(y.trailers, b)
-			if y.aside++; y.aside > maxTrailers {
-				return nil, nil, errTrailer
+			n, err := y.trailer(src[i:])
+			if err != nil {
+				return nil, nil, err
 			}
-			switch {
-			case b == '\r' && y.colon:
-				y.state = trailerLF
-			case y.colon && class[b]&vchar != 0, !y.colon && class[b]&tchar != 0:
-				y.any = true
-			case b == ':' && y.any:
-				y.colon = true
-			default:
-				return nil, nil, errTrailer
-			}
+			i += n
+			continue
 		case trailerLF:
 			if b != '\n' {
 				return nil, nil, errTrailer
 			}
-			y.endTrailer()
 			y.state = trailerStart
 		case endLF:
 			if b != '\n' {
@@ -221,47 +209,6 @@ func (y *Body) chunks(src []byte) (data, rest []byte, err error) {
 	return src[:out], nil, nil
 }
 
-// noTrailer are the fields that mean something else, or something dangerous, behind a body: they frame it, route it, say who
-// asks, or change how it is to be read (RFC 9110, section 6.5.1).
-const noTrailer = RequestDrop | 1<<Host | 1<<ContentLength | 1<<Cookie | 1<<Guarded | 1<<Expect | 1<<RequestID | 1<<Date | 1<<Content
-
-// endTrailer keeps the line at hand, which is whole, if it may be passed on.
-func (y *Body) endTrailer() {
-	line := y.trailers[y.line:]
-	name := line[:bytes.IndexByte(line, ':')]
-	if noTrailer.Has(KindOf(name)) || early(name) {
-		y.trailers = y.trailers[:y.line]
-		return
-	}
-	y.trailers = append(y.trailers, '\n')
-}
-
-// early says that a field has to be known before the body.
-func early(name []byte) bool {
-	for _, prefix := range []string{"content-", "if-", "access-control-", "proxy-", "sec-"} {
-		if len(name) > len(prefix) && EqualFold(name[:len(prefix)], prefix) {
-			return true
-		}
-	}
-	for _, s := range []string{"accept", "accept-encoding", "accept-ranges", "age", "allow", "cache-control", "expires", "location",
-		"max-forwards", "pragma", "range", "retry-after", "set-cookie", "vary", "warning", "www-authenticate",
-		"strict-transport-security", "x-http-method-override"} {
-		if EqualFold(name, s) {
-			return true
-		}
-	}
-	return false
-}
-
-// Trailers are the field lines that came behind the chunks and may be passed on; empty if there are none, or the body is
-// not done. They are the body's own.
-func (y *Body) Trailers() []byte {
-	if !y.done {
-		return nil
-	}
-	return y.trailers
-}
-
 // AppendChunk appends data as one chunk; nothing for empty data, which would end the body.
 func AppendChunk(dst, data []byte) []byte {
 	if len(data) == 0 {
@@ -270,12 +217,5 @@ func AppendChunk(dst, data []byte) []byte {
 	dst = strconv.AppendInt(dst, int64(len(data)), 16)
 	dst = append(dst, "\r\n"...)
 	dst = append(dst, data...)
-	return append(dst, "\r\n"...)
-}
-
-// AppendLastChunk appends what ends a chunked body: trailers are field lines, or none.
-func AppendLastChunk(dst, trailers []byte) []byte {
-	dst = append(dst, "0\r\n"...)
-	dst = append(dst, trailers...)
 	return append(dst, "\r\n"...)
 }

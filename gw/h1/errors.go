@@ -28,6 +28,7 @@ var (
 	errPercent       = bad("malformed percent-encoding in the path")
 	errPathByte      = bad("path encodes a control character, slash, backslash or malformed UTF-8")
 	errPathRoot      = bad("path leads above the root")
+	errPathSlashes   = bad("repeated slash in the path")
 	errPathDots      = bad("dot segment with parameters in the path")
 	errVersion       = bad("malformed HTTP version")
 	errVersionOther  = &Error{505, "HTTP version is not 1.0 or 1.1"}
@@ -48,8 +49,8 @@ var (
 	errTEUnknown     = &Error{501, "transfer coding not supported"}
 	errTE10          = bad("Transfer-Encoding in HTTP/1.0")
 	errConnection    = bad("malformed Connection")
-	errConnectBody   = bad("CONNECT with a body")
-	errPathSlashes   = bad("empty segment in the path")
+	errTunnel        = bad("target of CONNECT is not a host and a port")
+	errTunnelBody    = bad("CONNECT with a body")
 	errExpect        = &Error{417, "expectation not supported"}
 	errChunk         = bad("malformed chunk")
 	errChunkLarge    = bad("chunk size or extension too large")
@@ -57,5 +58,6 @@ var (
 
 	errStatusLine   = &Error{502, "malformed status line"}
 	errResponseHead = &Error{502, "response head too large"}
+	errSwitch       = &Error{502, "malformed switch of protocols, or to one that was not offered"}
 	errSwitched     = &Error{502, "upstream switched protocols without being asked"}
 )

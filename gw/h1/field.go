@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"math"
 	"strings"
 )
 
@@ -13,25 +14,25 @@ const (
 	Other Kind = iota
 	Host
 	ContentLength
+	Content // Content-Type, Content-Encoding, Content-Range and the like: what the body is
 	Date
 	Cookie
-	Guarded // may not be named in Connection: Authorization, Via
+	Guarded // Authorization, Via
 	Expect
 	RequestID
-	HopByHop // concerns this connection only (RFC 9110, section 7.6.1)
+	Deadline     // X-Request-Timeout: the caller reads it, and writes what is left of it
+	GRPCDeadline // grpc-timeout: the same, in gRPC's units
+	HopByHop     // concerns this connection only (RFC 9110, section 7.6.1), by its name or because Connection names it
 	Connection
 	TransferEncoding
-	Upgrade
 	TE
-	Trailer
-	Forwarding     // what proxies say about the client, but for those that follow: never believed
-	ForwardedFor   // X-Forwarded-For
+	Trailer        // says which trailers come: to be passed on only where they are
+	Upgrade        // to be written anew by who relays a switch of protocols
+	Forwarding     // what proxies say about the client and its target, but for what follows: a client's own claims
+	ForwardedFor   // X-Forwarded-For, which is believed if a proxy is that says it, as the next three are
 	ForwardedProto // X-Forwarded-Proto
 	ForwardedHost  // X-Forwarded-Host
 	Forwarded      // RFC 7239
-	Timeout        // X-Request-Timeout: how long the client waits
-	GRPCTimeout    // grpc-timeout: the same
-	Content        // describes the body: no trailer, and not to be named in Connection
 	Underscore     // "_" in the name: servers that turn names into variables take X_Real_IP for X-Real-IP
 )
 
@@ -44,10 +45,23 @@ type Field struct {
 
 // KindOf classifies a name, in any case.
 func KindOf(name []byte) Kind {
+	k := known(name)
+	if k == Other && bytes.IndexByte(name, '_') >= 0 {
+		return Underscore
+	}
+	return k
+}
+
+// known is KindOf for a name without "_".
+func known(name []byte) Kind {
 	switch len(name) {
 	case 2:
 		if EqualFold(name, "te") {
 			return TE
+		}
+	case 3:
+		if EqualFold(name, "via") {
+			return Guarded
 		}
 	case 4:
 		switch {
@@ -88,22 +102,32 @@ func KindOf(name []byte) Kind {
 		case EqualFold(name, "keep-alive"):
 			return HopByHop
 		}
+	case 11:
+		if EqualFold(name, "x-client-ip") {
+			return Forwarding
+		}
 	case 12:
 		switch {
 		case EqualFold(name, "x-request-id"):
 			return RequestID
 		case EqualFold(name, "grpc-timeout"):
-			return GRPCTimeout
-		case EqualFold(name, "content-type"):
-			return Content
+			return GRPCDeadline
 		}
 	case 13:
-		if EqualFold(name, "authorization") {
+		switch {
+		case EqualFold(name, "authorization"):
 			return Guarded
+		case EqualFold(name, "x-rewrite-url"):
+			return Forwarding
 		}
 	case 14:
-		if EqualFold(name, "content-length") {
+		switch {
+		case EqualFold(name, "content-length"):
 			return ContentLength
+		case EqualFold(name, "true-client-ip"):
+			return Forwarding
+		case EqualFold(name, "http2-settings"): // RFC 7540, section 3.2.1
+			return HopByHop
 		}
 	case 15:
 		if EqualFold(name, "x-forwarded-for") {
@@ -115,8 +139,6 @@ func KindOf(name []byte) Kind {
 			return HopByHop
 		case EqualFold(name, "x-forwarded-host"):
 			return ForwardedHost
-		case EqualFold(name, "content-encoding"):
-			return Content
 		}
 	case 17:
 		switch {
@@ -125,23 +147,37 @@ func KindOf(name []byte) Kind {
 		case EqualFold(name, "x-forwarded-proto"):
 			return ForwardedProto
 		case EqualFold(name, "x-request-timeout"):
-			return Timeout
+			return Deadline
 		}
 	case 18:
 		if EqualFold(name, "proxy-authenticate") {
 			return HopByHop
 		}
 	case 19:
-		if EqualFold(name, "proxy-authorization") {
+		switch {
+		case EqualFold(name, "proxy-authorization"):
 			return HopByHop
+		case EqualFold(name, "x-cluster-client-ip"):
+			return Forwarding
 		}
 	}
-	if len(name) >= 12 && EqualFold(name[:12], "x-forwarded-") {
-		return Forwarding
+	return family(name)
+}
+
+// family is the kind of names that begin alike. X-Original-URL and X-Rewrite-URL are a proxy's to set too: servers that
+// believe them route by them, past what the path was matched with.
+func family(name []byte) Kind {
+	if len(name) < len("content-") {
+		return Other
 	}
-	for _, b := range name {
-		if b == '_' {
-			return Underscore
+	switch name[0] | 0x20 {
+	case 'c':
+		if EqualFold(name[:8], "content-") {
+			return Content
+		}
+	case 'x':
+		if len(name) >= 12 && EqualFold(name[:12], "x-forwarded-") || len(name) >= 11 && EqualFold(name[:11], "x-original-") {
+			return Forwarding
 		}
 	}
 	return Other
@@ -193,29 +229,14 @@ func scanField(b []byte, start, end int) (Field, *Error) {
 	if under {
 		f.Kind = Underscore
 	} else {
-		f.Kind = KindOf(b[start:f.NameEnd])
+		f.Kind = known(b[start:f.NameEnd])
 	}
 	return f, nil
 }
 
 // eachOption calls f for every element of a comma-separated list of tokens; false if one is none.
 func eachOption(v []byte, f func(token []byte)) bool {
-	for len(v) > 0 {
-		var item []byte
-		if i := bytes.IndexByte(v, ','); i >= 0 {
-			item, v = v[:i], v[i+1:]
-		} else {
-			item, v = v, nil
-		}
-		for len(item) > 0 && (item[0] == ' ' || item[0] == '\t') {
-			item = item[1:]
-		}
-		for len(item) > 0 && (item[len(item)-1] == ' ' || item[len(item)-1] == '\t') {
-			item = item[:len(item)-1]
-		}
-		if len(item) == 0 {
-			continue // empty elements are to be ignored (RFC 9110, section 5.6.1.2)
-		}
+	for item, rest := nextItem(v); item != nil; item, rest = nextItem(rest) {
 		if !all(item, tchar) {
 			return false
 		}
@@ -224,6 +245,27 @@ func eachOption(v []byte, f func(token []byte)) bool {
 	return true
 }
 
+// nextItem is the first element of a comma-separated list, without the white space around it, and what follows it; nil
+// if there is none. Empty elements are to be ignored (RFC 9110, section 5.6.1.2).
+func nextItem(v []byte) (item, rest []byte) {
+	for len(v) > 0 {
+		item, rest, _ = bytes.Cut(v, comma)
+		for len(item) > 0 && (item[0] == ' ' || item[0] == '\t') {
+			item = item[1:]
+		}
+		for len(item) > 0 && (item[len(item)-1] == ' ' || item[len(item)-1] == '\t') {
+			item = item[:len(item)-1]
+		}
+		if len(item) > 0 {
+			return item, rest
+		}
+		v = rest
+	}
+	return nil, nil
+}
+
+var comma = []byte(",")
+
 // parseLength reads a Content-Length: digits only, below 2^63.
 func parseLength(v []byte) (int64, bool) {
 	if len(v) == 0 {
@@ -231,11 +273,12 @@ func parseLength(v []byte) (int64, bool) {
 	}
 	n := int64(0)
 	for _, b := range v {
-		d := int64(b) - '0'
-		if d < 0 || d > 9 || n > (1<<63-1-d)/10 {
+		if !digit(b) || n > math.MaxInt64/10 {
 			return 0, false
 		}
-		n = n*10 + d
+		if n = n*10 + int64(b-'0'); n < 0 {
+			return 0, false
+		}
 	}
 	return n, true
 }

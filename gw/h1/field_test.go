@@ -10,15 +10,19 @@ import (
 // A name that is not known for what it is would be forwarded.
 func TestKindsOfFields(t *testing.T) {
 	for kind, names := range map[Kind][]string{
-		Host: {"Host"}, ContentLength: {"Content-Length"}, Date: {"Date"}, Cookie: {"Cookie"}, Guarded: {"Authorization"},
+		Host: {"Host"}, ContentLength: {"Content-Length"}, Date: {"Date"}, Cookie: {"Cookie"}, Guarded: {"Authorization", "Via"},
+		Content:      {"Content-Type", "Content-Encoding", "Content-Range", "Content-Lengths", "Content-"},
+		Deadline:     {"X-Request-Timeout"},
+		GRPCDeadline: {"grpc-timeout"},
+		TE:           {"TE"}, Trailer: {"Trailer"}, Upgrade: {"Upgrade"},
 		Expect: {"Expect"}, RequestID: {"X-Request-Id"}, Connection: {"Connection"}, TransferEncoding: {"Transfer-Encoding"},
-		HopByHop: {"Keep-Alive", "Proxy", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization"},
-		TE:       {"TE"}, Trailer: {"Trailer"}, Upgrade: {"Upgrade"}, Timeout: {"X-Request-Timeout"}, GRPCTimeout: {"grpc-timeout"},
-		Forwarded: {"Forwarded"}, ForwardedFor: {"X-Forwarded-For"}, ForwardedProto: {"X-Forwarded-Proto"},
-		ForwardedHost: {"X-Forwarded-Host"}, Forwarding: {"X-Real-IP", "X-Forwarded-X", "X-Forwarded-"},
-		Content:    {"Content-Type", "Content-Encoding"},
-		Underscore: {"X_Forwarded_For", "_", "Content_Length"},
-		Other:      {"Accept", "Set-Cookie", "X-Forwarded", "Hosts", "Content-Lengths", "Updated", "TF"},
+		HopByHop: {"Keep-Alive", "Proxy", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "HTTP2-Settings"},
+		Forwarding: {"X-Real-IP", "X-Forwarded-X", "X-Forwarded-", "X-Client-IP",
+			"True-Client-IP", "X-Cluster-Client-IP", "X-Original-URL", "X-Original-", "X-Rewrite-URL"},
+		Forwarded: {"Forwarded"}, ForwardedFor: {"X-Forwarded-For"}, ForwardedProto: {"X-Forwarded-Proto"}, ForwardedHost: {"X-Forwarded-Host"},
+		Underscore: {"X_Forwarded_For", "_", "Content_Length", "X_Request_Timeout", "X_Request_Id", "X-Real_IP"},
+		Other: {"Accept", "Set-Cookie", "X-Forwarded", "X-Forwarder-For", "X-Originals", "Hosts", "Contents", "Content", "Updated", "TF", "Vib",
+			"X-Request-Timeouts", "Grpc-Timeou"},
 	} {
 		for _, name := range names {
 			for _, spelt := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {
@@ -69,7 +73,8 @@ func TestValues(t *testing.T) {
 
 // What Connection names stays on this connection; a client cannot use that against what others rely on.
 func TestConnectionOptions(t *testing.T) {
-	rest := []string{"Host: a", "X-A: 1", "X-B: 2", "Authorization: c", "Cookie: d=e", "Date: f", "X-Request-Id: g"}
+	rest := []string{"Host: a", "X-A: 1", "X-B: 2", "Authorization: c", "Cookie: d=e", "Date: f", "X-Request-Id: g",
+		"Content-Type: h", "X-Request-Timeout: 1s", "Via: 1.1 i"}
 	kept := func(without string) string {
 		out := strings.Join(append(rest, ""), "\r\n")
 		if without != "" {
@@ -87,7 +92,7 @@ func TestConnectionOptions(t *testing.T) {
 		{"1.1", "keep-alive, close", "", false},
 		{"1.1", "x-a", "X-A: 1", true},
 		{"1.1", ",, \tX-B ,", "X-B: 2", true},
-		{"1.1", "host, authorization, cookie, date, x-request-id, content-length, connection", "", true},
+		{"1.1", "host, authorization, cookie, date, x-request-id, content-length, content-type, x-request-timeout, via, connection", "", true},
 		{"1.1", "closed, x-c", "", true},
 		{"1.0", "", "", false},
 		{"1.0", "Keep-Alive", "", true},
@@ -118,7 +123,7 @@ func TestFieldsAreForwardedAsTheyCame(t *testing.T) {
 	if got, want := string(q.AppendFields([]byte(">"), RequestDrop)), ">hOST:a\r\nX:  1 \r\nx: 2\r\nX: 1\r\n"; got != want {
 		t.Errorf("%q, not %q", got, want)
 	}
-	if got, want := string(q.AppendFields(nil, ^Drop(1<<HopByHop|1<<TE|1<<Upgrade|1<<Trailer))), "TE: x\r\nUpgrade: y\r\nKeep-Alive: 5\r\nTrailer: z\r\n"; got != want {
+	if got, want := string(q.AppendFields(nil, ^Drop(1<<HopByHop|1<<TE|1<<Trailer|1<<Upgrade))), "TE: x\r\nUpgrade: y\r\nKeep-Alive: 5\r\nTrailer: z\r\n"; got != want {
 		t.Errorf("only what concerns the connection: %q, not %q", got, want)
 	}
 	if got := string(AppendField([]byte(">"), "X-A", []byte("b"))); got != ">X-A: b\r\n" {

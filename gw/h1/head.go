@@ -7,10 +7,11 @@ type Limits struct {
 	Line   int // of the request line, bytes
 	Head   int // of the whole head, bytes
 	Fields int // number of header fields
-	// Connect lets CONNECT pass, in the authority form (RFC 9112, section 3.2.3).
-	Connect bool
-	// Slashes is what becomes of empty segments in a path.
+
+	// Slashes is what repeated slashes in a path are taken for; empty: Merge.
 	Slashes Slashes
+	// Connect lets CONNECT pass; without it, it is refused with 405.
+	Connect bool
 }
 
 // DefaultLimits are those of the usual servers, nginx and Apache: an 8 KiB request line, 32 KiB in all, 100 fields.
@@ -43,7 +44,8 @@ type head struct {
 
 	connClose   bool
 	connKeep    bool
-	connUpgrade bool // Connection names Upgrade
+	connUpgrade bool
+	options     int // of Connection
 }
 
 // Name is a field's name.
@@ -61,31 +63,6 @@ func (h *head) Get(lower string) []byte {
 	}
 	return nil
 }
-
-// upgrade is what the one Upgrade field says that Connection names; nil if there is none, or more than one.
-func (h *head) upgrade() (value []byte) {
-	if !h.connUpgrade {
-		return nil
-	}
-	for i := range h.Fields {
-		if f := &h.Fields[i]; f.Kind == Upgrade {
-			if value != nil || !protocol(h.Value(f)) {
-				return nil
-			}
-			value = h.Value(f)
-		}
-	}
-	return value
-}
-
-// protocol is one protocol-name ["/" protocol-version] (RFC 9110, section 7.8).
-func protocol(v []byte) bool {
-	name, version, versioned := bytes.Cut(v, []byte("/"))
-	return len(name) > 0 && all(name, tchar) && (!versioned || len(version) > 0 && all(version, tchar))
-}
-
-// ValidProtocol says whether a connection may be upgraded to what is called so.
-func ValidProtocol(name string) bool { return protocol([]byte(name)) }
 
 // KeepAlive says whether the sender wants to keep the connection (RFC 9112, section 9.3).
 func (h *head) KeepAlive() bool {
@@ -158,7 +135,8 @@ func (h *head) lines(b []byte, r *Resume, lim *Limits, large *Error, first func(
 
 // framing collects what the fields say of the message's framing. It is called on a whole head.
 func (h *head) framing() *Error {
-	h.Length, h.Chunked, h.connClose, h.connKeep, h.connUpgrade = -1, false, false, false, false
+	h.Length, h.Chunked = -1, false
+	h.connClose, h.connKeep, h.connUpgrade, h.options = false, false, false, 0
 	coded := false
 	for i := range h.Fields {
 		f := &h.Fields[i]
@@ -186,7 +164,7 @@ func (h *head) framing() *Error {
 			}
 			h.Chunked = true
 		case Connection:
-			if !eachOption(h.Value(f), h.option) {
+			if !eachOption(h.Value(f), h.option) || h.options > maxOptions {
 				return errConnection
 			}
 		}
@@ -197,8 +175,14 @@ func (h *head) framing() *Error {
 	return nil
 }
 
+// maxOptions bounds what Connection may list, because each option is compared with each field. Clients list one or two.
+const maxOptions = 64
+
 // option notes one option of Connection, and takes the fields that it names out of what is forwarded.
 func (h *head) option(token []byte) {
+	if h.options++; h.options > maxOptions {
+		return
+	}
 	switch {
 	case EqualFold(token, "close"):
 		h.connClose = true
@@ -209,7 +193,7 @@ func (h *head) option(token []byte) {
 	}
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		// A client must not use Connection to strip what others rely on.
+		// Nobody uses Connection to strip what others rely on: who asks, for whom, by when, and what the body is.
 		if f.Kind == Other && equalFold(token, h.Name(f)) {
 			f.Kind = HopByHop
 		}

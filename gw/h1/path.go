@@ -2,28 +2,26 @@ package h1
 
 import "unicode/utf8"
 
-// Slashes is what becomes of empty segments in a path, as in //a: servers differ on whether they mean something.
+// Slashes is what repeated slashes in a path are taken for.
 type Slashes string
 
-// The choices. Whatever is forwarded, routes match the path without them: see MatchPath.
+// The choices. Routes match the path with its slashes made one in each.
 const (
-	MergeSlashes  Slashes = "merge" // they are removed; the default
-	KeepSlashes   Slashes = "keep"  // they are forwarded
-	RefuseSlashes Slashes = "refuse"
+	Merge  Slashes = "merge"  // one slash; what is forwarded has one. The default
+	Keep   Slashes = "keep"   // themselves, for upstreams that tell them apart; those at the start are made one
+	Refuse Slashes = "refuse" // an error: 400
 )
 
 // Choices are the values that a file may have.
-func (Slashes) Choices() []string {
-	return []string{string(MergeSlashes), string(KeepSlashes), string(RefuseSlashes)}
-}
+func (Slashes) Choices() []string { return []string{string(Merge), string(Keep), string(Refuse)} }
 
 // canonical brings a path into the one form that is matched and forwarded (RFC 3986, section 6.2.2): unreserved
-// characters decoded, other escapes kept with upper-case digits, dot segments removed, repeated slashes as is wanted. What
+// characters decoded, other escapes kept with upper-case digits, dot segments removed, repeated slashes as s says. What
 // others may read in two ways is refused: encoded slashes, backslashes and control characters, malformed or
 // overlong UTF-8, dot segments that carry parameters, and paths that lead above the root. p begins with "/". The
 // result is p itself when there is nothing to do, else it is built in room, which is returned for reuse.
-func canonical(p, room []byte, slashes Slashes) (path, grown []byte, err *Error) {
-	if plain(p) {
+func canonical(p, room []byte, s Slashes) (path, grown []byte, err *Error) {
+	if plain(p, s) {
 		return p, room, nil
 	}
 	// Percent-decoding first: dots may be encoded.
@@ -57,14 +55,14 @@ func canonical(p, room []byte, slashes Slashes) (path, grown []byte, err *Error)
 	if escaped && !validUTF8(out) {
 		return nil, out, errPathByte
 	}
-	n, err := removeDots(out, slashes)
+	n, err := removeDots(out, s)
 	return out[:n], out, err
 }
 
 const upperHex = "0123456789ABCDEF"
 
 // plain says that p is canonical as it is.
-func plain(p []byte) bool {
+func plain(p []byte, s Slashes) bool {
 	for i := 0; i < len(p); i++ {
 		b := p[i]
 		if class[b]&pathchar != 0 {
@@ -74,16 +72,17 @@ func plain(p []byte) bool {
 			return false
 		}
 		// A dot is one of a name unless it opens a segment, and so is a slash unless it follows another.
-		if i > 0 && p[i-1] == '/' {
+		if i > 0 && p[i-1] == '/' && (b != '/' || i == 1 || s != Keep) {
 			return false
 		}
 	}
 	return true
 }
 
-// removeDots removes dot segments in place (RFC 3986, section 5.2.4), and empty ones if that is wanted, and returns the new
-// length.
-func removeDots(p []byte, slashes Slashes) (int, *Error) {
+// removeDots removes dot segments in place (RFC 3986, section 5.2.4), and empty segments unless they are kept, and returns
+// the new length. A kept one is a segment, which ".." removes. At the path's start none is kept: what begins with two
+// slashes is a reference to a host, to those who read a target as one (RFC 3986, section 4.2).
+func removeDots(p []byte, s Slashes) (int, *Error) {
 	n := 0
 	for i := 0; i < len(p); {
 		// p[i] is a slash; the segment follows.
@@ -95,7 +94,7 @@ func removeDots(p []byte, slashes Slashes) (int, *Error) {
 		last := j == len(p)
 		name := seg
 		for k, b := range seg {
-			if b == ';' {
+			if b == ';' || b == '%' && len(seg) > k+2 && seg[k+1] == '3' && seg[k+2] == 'B' {
 				name = seg[:k]
 				break
 			}
@@ -103,7 +102,7 @@ func removeDots(p []byte, slashes Slashes) (int, *Error) {
 		dots := len(name) > 0 && len(name) <= 2 && name[0] == '.' && name[len(name)-1] == '.'
 		switch {
 		case dots && len(name) < len(seg):
-			return 0, errPathDots // "..;x" is ".." to servers that cut parameters off first
+			return 0, errPathDots // "..;x" is ".." to servers that cut parameters off, some of them after decoding
 		case dots && len(name) == 2:
 			if n == 0 {
 				return 0, errPathRoot
@@ -114,10 +113,10 @@ func removeDots(p []byte, slashes Slashes) (int, *Error) {
 				p[n] = '/'
 				n++
 			}
-		case len(seg) == 0 && !last && slashes == RefuseSlashes:
+		case len(seg) == 0 && !last && s == Refuse:
 			return 0, errPathSlashes
-		case dots || len(seg) == 0 && slashes != KeepSlashes:
-			if last {
+		case dots || len(seg) == 0:
+			if last || n > 0 && !dots && s == Keep {
 				p[n] = '/'
 				n++
 			}
@@ -169,7 +168,8 @@ func validUTF8(p []byte) bool {
 }
 
 // MatchPath is path as routes match it: without the parameters (";v=1") of its segments, which servers cut off before
-// they look a path up, and without empty segments. It is path itself if there are none, else it is built in room.
+// they look a path up, and with one slash where Keep has left several, which servers make one. It is path itself if there
+// are none, else it is built in room.
 func MatchPath(path, room []byte) []byte {
 	cut := -1
 	for i, b := range path {
@@ -208,7 +208,7 @@ func CanonicalPath(path string) (string, error) {
 	if !all([]byte(path), uchar) || contains(path, '?') {
 		return "", errTarget
 	}
-	p, _, err := canonical([]byte(path), nil, MergeSlashes)
+	p, _, err := canonical([]byte(path), nil, Merge)
 	if err != nil {
 		return "", err
 	}

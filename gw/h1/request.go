@@ -13,7 +13,7 @@ type Request struct {
 	// Method is the method's token.
 	Method []byte
 	// Path is the canonical path: matched and forwarded, so that no spelling of a path is taken for another. It is
-	// "*" for OPTIONS *.
+	// "*" for OPTIONS *, and empty for CONNECT, whose target is the Authority.
 	Path []byte
 	// Query is what follows the path, with its "?"; empty if there is none.
 	Query []byte
@@ -21,16 +21,18 @@ type Request struct {
 	Authority []byte
 	// Expect says that the client waits for 100 (Continue).
 	Expect bool
-	// Upgrade is the one protocol that the client would change to, by a GET of HTTP/1.1 without a body; nil: none. All
-	// other wishes of the kind are left unheard, as any server may (RFC 9110, section 7.8).
-	Upgrade []byte
-	// TrailersOK says that the client wants trailers (TE: trailers; RFC 9110, section 10.1.4).
+	// TrailersOK says that the client takes trailers (TE: trailers; RFC 9110, section 10.1.4).
 	TrailersOK bool
+	// Upgrade is the protocols that the client asks to switch to, a list (RFC 9110, section 7.8); nil unless it is asked as
+	// it must be: by a GET in HTTP/1.1, without a body, with one field that Connection names. It is not forwarded as a
+	// field; who relays the switch writes it, of a protocol that the route allows, and waits with what follows the head
+	// for the 101 (Switching Protocols): to an upstream that does not switch, it would be the next request.
+	Upgrade []byte
 
+	lim      *Limits // of the scan that goes on
 	target   []byte
 	fromURI  []byte // authority of an absolute target
 	pathRoom []byte
-	lim      *Limits
 }
 
 // Scan reads a request's head from the front of b. It returns the head's length, or ErrPartial, with how far it came
@@ -88,13 +90,17 @@ func (q *Request) requestLine(line []byte) *Error {
 	}
 	q.Minor = min(int(v[7]-'0'), 1)
 	switch string(q.Method) {
+	case "TRACE":
+		return errMethodRefused
 	case "CONNECT":
 		if !q.lim.Connect {
 			return errMethodRefused
 		}
-		return q.connectTarget()
-	case "TRACE":
-		return errMethodRefused
+		q.fromURI, q.Path, q.Query = q.target, nil, nil
+		if !validTunnel(q.target) {
+			return errTunnel
+		}
+		return nil
 	}
 	return q.splitTarget()
 }
@@ -139,20 +145,10 @@ func (q *Request) splitTarget() *Error {
 
 var slash = []byte("/")
 
-// connectTarget is the authority form: a host and a port (RFC 9110, section 9.3.6).
-func (q *Request) connectTarget() *Error {
-	t := q.target
-	if !validAuthority(t) || bytes.LastIndexByte(t, ':') <= bytes.LastIndexByte(t, ']') || t[len(t)-1] == ':' {
-		return errTargetForm
-	}
-	q.fromURI, q.Path, q.Query = t, nil, nil
-	return nil
-}
-
 // meaning checks what only the whole head can tell.
 func (q *Request) meaning() *Error {
-	q.Authority, q.Expect, q.Upgrade, q.TrailersOK = nil, false, nil, false
-	hosts := 0
+	q.Authority, q.Expect, q.TrailersOK, q.Upgrade = nil, false, false, nil
+	hosts, upgrades := 0, 0
 	for i := range q.Fields {
 		f := &q.Fields[i]
 		switch f.Kind {
@@ -175,11 +171,10 @@ func (q *Request) meaning() *Error {
 				q.Expect = true
 			}
 		case TE:
-			for v, more := q.Value(f), true; more; {
-				var coding []byte
-				coding, v, more = bytes.Cut(v, []byte(","))
-				q.TrailersOK = q.TrailersOK || EqualFold(bytes.TrimSpace(coding), "trailers")
-			}
+			q.TrailersOK = q.TrailersOK || takesTrailers(q.Value(f))
+		case Upgrade:
+			upgrades++
+			q.Upgrade = q.Value(f)
 		}
 	}
 	if hosts == 0 && q.Minor > 0 {
@@ -192,12 +187,11 @@ func (q *Request) meaning() *Error {
 	if q.Chunked && q.Minor == 0 {
 		return errTE10
 	}
-	connect := string(q.Method) == "CONNECT"
-	if connect && (q.Chunked || q.Length > 0) {
-		return errConnectBody
+	if len(q.Path) == 0 && (q.Chunked || q.Length >= 0) {
+		return errTunnelBody
 	}
-	if q.Minor > 0 && !q.Chunked && q.Length <= 0 && string(q.Method) == "GET" {
-		q.Upgrade = q.upgrade()
+	if upgrades != 1 || !q.connUpgrade || q.Minor == 0 || q.Chunked || q.Length > 0 || string(q.Method) != "GET" || !validProtocols(q.Upgrade) {
+		q.Upgrade = nil
 	}
 	return nil
 }
@@ -236,17 +230,32 @@ func validAuthority(a []byte) bool {
 	if len(a) == 0 {
 		return true
 	}
-	if a[0] != ':' || len(a) > 6 {
-		return false
+	port, ok := parsePort(a)
+	return ok && port <= 65535
+}
+
+// parsePort reads a colon and up to five digits.
+func parsePort(a []byte) (port int, ok bool) {
+	if len(a) == 0 || a[0] != ':' || len(a) > 6 {
+		return 0, false
 	}
-	port := 0
 	for _, b := range a[1:] {
 		if !digit(b) {
-			return false
+			return 0, false
 		}
 		port = port*10 + int(b-'0')
 	}
-	return port <= 65535
+	return port, true
+}
+
+// validTunnel is the target of CONNECT: an authority with a port that can be dialled (RFC 9110, section 9.3.6).
+func validTunnel(a []byte) bool {
+	i := bytes.LastIndexByte(a, ':')
+	if i < 0 || !validAuthority(a) {
+		return false
+	}
+	port, ok := parsePort(a[i:]) // not within brackets: an address without a port ends in one
+	return ok && port > 0
 }
 
 // validIPv6 is an IPv6 address as in a URI, without a zone (RFC 3986, section 3.2.2).

@@ -7,9 +7,11 @@ type Response struct {
 	Status int
 	// Reason is the reason phrase; it may be empty.
 	Reason []byte
-	// Offered is the protocol that the request offered to change to, to be set before Scan; empty: none. A 101 that the
-	// request did not ask for is an error.
-	Offered string
+	// Offered is the protocols that this request has offered the upstream, as Request.Upgrade has them; nil: none, and a
+	// 101 (Switching Protocols) is an error. It holds for one call of Scan, so that no exchange inherits another's.
+	Offered []byte
+	// Upgrade is what a 101 switches to: one of those offered, compared in any case; nil for every other status.
+	Upgrade []byte
 }
 
 // responseLimits bound what an upstream may send as a head.
@@ -17,18 +19,16 @@ var responseLimits = Limits{Line: 8 << 10, Head: 64 << 10, Fields: 256}
 
 // Scan reads a response's head from the front of b, as Request.Scan does.
 func (p *Response) Scan(b []byte, r *Resume) (int, error) {
+	offered := p.Offered
+	p.Offered, p.Upgrade = nil, nil
 	n, err := p.lines(b, r, &responseLimits, errResponseHead, p.statusLine)
-	if err == ErrPartial {
-		if r.empty > 0 {
-			return 0, errStatusLine
-		}
-		return 0, err
-	}
-	if err != nil {
-		return 0, &Error{502, err.Error()}
-	}
-	if p.Raw[0] == '\r' {
+	switch {
+	case r.empty > 0: // which only a request may have before it
 		return 0, errStatusLine
+	case err == ErrPartial:
+		return 0, err
+	case err != nil:
+		return 0, &Error{502, err.Error()}
 	}
 	if err := p.framing(); err != nil {
 		return 0, &Error{502, err.Reason}
@@ -36,8 +36,13 @@ func (p *Response) Scan(b []byte, r *Resume) (int, error) {
 	if p.Chunked && p.Minor == 0 {
 		return 0, &Error{502, errTE10.Reason}
 	}
-	if p.Status == 101 && (p.Offered == "" || p.Chunked || p.Length > 0 || !EqualFold(p.upgrade(), p.Offered)) {
-		return 0, errSwitched
+	if p.Status == 101 {
+		if offered == nil {
+			return 0, errSwitched
+		}
+		if !p.switches(offered) {
+			return 0, errSwitch
+		}
 	}
 	*r = Resume{}
 	return n, nil
@@ -62,6 +67,26 @@ func (p *Response) statusLine(line []byte) *Error {
 		p.Reason = line[13:]
 	}
 	return nil
+}
+
+// switches checks a 101 (RFC 9110, section 15.2.2): after it the connection is another protocol's, so it must leave no
+// doubt that it is meant.
+func (p *Response) switches(offered []byte) bool {
+	if !p.connUpgrade || p.Minor == 0 || p.Chunked || p.Length > 0 {
+		return false
+	}
+	for i := range p.Fields {
+		f := &p.Fields[i]
+		if f.Kind != Upgrade {
+			continue
+		}
+		if p.Upgrade != nil || !Offers(offered, p.Value(f)) {
+			p.Upgrade = nil
+			return false
+		}
+		p.Upgrade = p.Value(f)
+	}
+	return p.Upgrade != nil
 }
 
 // Dated says that the response has a Date.

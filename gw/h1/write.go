@@ -3,11 +3,12 @@ package h1
 // Drop is a set of kinds of fields that are not forwarded, as bits 1<<Kind.
 type Drop uint32
 
-// What is always dropped: what concerns one connection only, and from requests also what a client claims about itself.
+// What is dropped: what concerns one connection only, and from requests also what a client claims about itself. Trailer
+// may be taken out of the set where trailers are passed on.
 const (
-	ResponseDrop Drop = 1<<HopByHop | 1<<Connection | 1<<TransferEncoding | 1<<Upgrade | 1<<TE | 1<<Trailer
+	ResponseDrop Drop = 1<<HopByHop | 1<<Connection | 1<<TransferEncoding | 1<<TE | 1<<Trailer | 1<<Upgrade
 	RequestDrop       = ResponseDrop | 1<<Forwarding | 1<<ForwardedFor | 1<<ForwardedProto | 1<<ForwardedHost | 1<<Forwarded |
-		1<<Timeout | 1<<GRPCTimeout | 1<<Underscore
+		1<<Underscore
 )
 
 // Has says whether fields of kind k are dropped.
