@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// expectation is what must come of a case; testdata/h1.json's "schema" says what the keys mean.
+// expectation is what must come of a case; the files' "schema" says what the keys mean.
 type expectation struct {
 	Status               []int
 	PreferredStatus      int   `json:"preferred_status"`
@@ -44,6 +44,7 @@ type upstreamSees struct {
 type clientSees struct {
 	NotContains         latin1   `json:"not_contains"`
 	ContainsAll         []latin1 `json:"contains_all"`
+	ContainsNone        []latin1 `json:"contains_none"`
 	HeadersAbsent       []string `json:"headers_absent"`
 	NotBothCLTE         bool     `json:"not_both_cl_te"`
 	BodyIf200           *string  `json:"body_if_200"`
@@ -160,7 +161,12 @@ func (x *clientSees) judge(o *outcome, first *answered, bad func(string, ...any)
 	}
 	for _, s := range x.ContainsAll {
 		if !strings.Contains(o.client, string(s)) {
-			bad("the client did not see %q: %.300q", s, o.client)
+			bad("the client did not see %q in %.300q", s, o.client)
+		}
+	}
+	for _, s := range x.ContainsNone {
+		if strings.Contains(o.client, string(s)) {
+			bad("the client saw %q", s)
 		}
 	}
 	head, _, _ := strings.Cut(o.client, "\r\n\r\n")

@@ -15,10 +15,11 @@ import (
 	"time"
 
 	"sluice/gw/filter"
+	"sluice/gw/h1"
 )
 
-// wireCase is one of testdata/h1.json or own.json: bytes that a client sends, and what must come of them. The first
-// file's "schema" says what the keys mean.
+// wireCase is one of testdata/h1.json or own.json: bytes that a client sends, and what must come of them. The files' "schema"
+// says what the keys mean.
 type wireCase struct {
 	Name, Group, Level, Ref, Note, Config string
 
@@ -85,32 +86,50 @@ func (c *wireCase) response() string {
 	return ok
 }
 
-func loadCases(t *testing.T) []wireCase {
-	return append(loadFile(t, "testdata/h1.json"), loadFile(t, "testdata/own.json")...)
-}
-
-func loadFile(t *testing.T, name string) []wireCase {
-	f, err := os.Open(name)
-	must(t, err)
-	defer f.Close()
-	var all struct {
-		About  string
-		Schema map[string]any
-		Cases  []wireCase
+func loadCases(t *testing.T) (cases []wireCase) {
+	for _, name := range []string{"h1", "own"} {
+		f, err := os.Open("testdata/" + name + ".json")
+		must(t, err)
+		defer f.Close()
+		var all struct {
+			About  string
+			Schema map[string]any
+			Cases  []wireCase
+		}
+		d := json.NewDecoder(f)
+		d.DisallowUnknownFields() // an expectation that is not judged is none
+		must(t, d.Decode(&all))
+		if len(all.Cases) < 100 {
+			t.Fatalf("%s: %d cases", name, len(all.Cases))
+		}
+		cases = append(cases, all.Cases...)
 	}
-	d := json.NewDecoder(f)
-	d.DisallowUnknownFields() // an expectation that is not judged is none
-	must(t, d.Decode(&all))
-	if len(all.Cases) < 100 {
-		t.Fatalf("%d cases", len(all.Cases))
-	}
-	return all.Cases
+	return cases
 }
 
 // known are the settings that cases name, and that every case runs with.
 var known = []string{"", "listener without h2c", "request-line limit 8 KiB", "header block limit 64 KiB",
 	"proxy adds X-Forwarded-For", "client not in trusted proxies",
 	"rule: prefix /admin is denied with 403, everything else is proxied"}
+
+// settings are what the case needs beside the known.
+func (c *wireCase) settings(t *testing.T) (cfg Config, connect bool) {
+	for s := range strings.SplitSeq(c.Config, "; ") {
+		switch {
+		case s == "duplicate slashes are kept":
+			cfg.Slashes = h1.Keep
+		case s == "duplicate slashes are refused":
+			cfg.Slashes = h1.Refuse
+		case s == "bodies of up to 16 bytes":
+			cfg.MaxBody = 16
+		case s == "the route takes CONNECT":
+			connect = true
+		case !slices.Contains(known, s):
+			t.Fatalf("the case needs a setting that this test does not know: %s", s)
+		}
+	}
+	return cfg, connect
+}
 
 func TestWireCases(t *testing.T) {
 	for _, c := range loadCases(t) {
@@ -148,9 +167,7 @@ type answered struct {
 }
 
 func (c *wireCase) try(t *testing.T, byByte bool) []string {
-	if !slices.Contains(known, c.Config) {
-		t.Fatalf("the case needs a setting that this test does not know: %s", c.Config)
-	}
+	cfg, connect := c.settings(t)
 	var rec *recorder
 	ready := make(chan struct{})
 	rec = record(t, func(n int, s *seen) (string, error) {
@@ -169,9 +186,9 @@ func (c *wireCase) try(t *testing.T, byByte bool) []string {
 		return c.response(), nil
 	})
 	close(ready)
-	e := newEdge(t, Config{}, []Route{
+	e := newEdge(t, cfg, []Route{
 		{Match: prefix("/admin"), Filters: []filter.Config{{Respond: &filter.Respond{Status: 403, Body: "no\n"}}}},
-		{Cluster: "c"},
+		{Cluster: "c", Connect: connect},
 	}, cluster("c", rec.address))
 
 	var o outcome

@@ -155,7 +155,7 @@ func (x *exchange) read(b []byte) bool {
 	case x.framing == inChunks:
 		out = h1.AppendChunk(out, data)
 		if x.response.Done() {
-			out = h1.AppendLastChunk(out, x.trailersDown())
+			out = h1.AppendLastChunk(out, h1.DropNominated(x.response.Trailers(), x.hopDown))
 		}
 		x.w.out = out
 	case len(out) == 0:
@@ -175,15 +175,6 @@ func (x *exchange) read(b []byte) bool {
 		x.awaitUpstream()
 	}
 	return true
-}
-
-// trailersDown are the response's trailers that are passed on: none to a client that has not said it takes them (RFC 9110,
-// section 6.5.1).
-func (x *exchange) trailersDown() []byte {
-	if !x.trailers {
-		return nil
-	}
-	return h1.DropNominated(x.response.Trailers(), x.hopDown)
 }
 
 // wantsAnother says that the response is one after which another endpoint is to be asked, and can be.

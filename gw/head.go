@@ -120,7 +120,7 @@ func (x *exchange) appendResponse(dst []byte) []byte {
 			x.closing = true
 		} else {
 			x.framing = inChunks
-			if p.Chunked && x.trailers {
+			if p.Chunked {
 				drop &^= 1 << h1.Trailer // what it announces is passed on
 			}
 		}

@@ -43,7 +43,7 @@ func TestTargetForms(t *testing.T) {
 		"GET /": "GET / a", "GET /?": "GET /? a", "GET /??x#": "400", "GET /a?b=/../%2f%zz": "GET /a?b=/../%2f%zz a",
 		"get /": "get / a", "OPTIONS /x": "OPTIONS /x a", "OPTIONS *": "OPTIONS * a", "OPTIONS *x": "400", "OPTIONS x": "400", "options *": "400",
 		"GET http://b": "GET / b", "GET HTTP://b:1/%7e": "GET /~ b:1", "GET https://b?x": "GET /?x b", "GET http://b//x/..": "GET / b",
-		"OPTIONS http://b": "OPTIONS / b", "GET http:///x": "400", "GET http://": "400", "GET http:/b": "400", "GET ://b": "400",
+		"OPTIONS http://b": "OPTIONS * b", "OPTIONS http://b/": "OPTIONS / b", "OPTIONS http://b?": "OPTIONS /? b", "GET http:///x": "400", "GET http://": "400", "GET http:/b": "400", "GET ://b": "400",
 		"GET wss://b/": "400", "GET a": "400", "GET a/b": "400", "GET ?x": "400", "GET b:80": "400", "GET //b/x": "GET /b/x a",
 		"CONNECT b:80": "405", "TRACE /": "405", "GET /{x}|\"^`": "GET /{x}|\"^` a", "GET /a\\b": "400", "GET /\x7f": "400", "GET ": "400",
 		"GET": "400", " GET /": "400", "GET: /": "400",

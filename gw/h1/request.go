@@ -136,14 +136,17 @@ func (q *Request) splitTarget() *Error {
 		t, q.Query = t[:i], t[i:]
 	}
 	if len(t) == 0 {
-		t = slash
+		if t = slash; q.Query == nil && string(q.Method) == "OPTIONS" {
+			q.Path = asterisk // RFC 9112, section 3.2.4
+			return nil
+		}
 	}
 	p, room, err := canonical(t, q.pathRoom[:0], q.lim.Slashes)
 	q.Path, q.pathRoom = p, room
 	return err
 }
 
-var slash = []byte("/")
+var slash, asterisk = []byte("/"), []byte("*")
 
 // meaning checks what only the whole head can tell.
 func (q *Request) meaning() *Error {

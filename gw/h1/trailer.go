@@ -5,7 +5,8 @@ import "bytes"
 // keptOut are the names, beside those of every Kind but Other, that no trailer may have: they say how a message is
 // routed, authenticated, asked for, cached or answered, which is decided before its end (RFC 9110, section 6.5.1).
 var keptOut = []string{"age", "authentication-control", "cache-control", "clear-site-data", "expires", "location", "max-forwards", "pragma",
-	"range", "retry-after", "set-cookie", "strict-transport-security", "vary", "warning", "www-authenticate"}
+	"range", "retry-after", "set-cookie", "strict-transport-security", "vary", "warning", "www-authenticate",
+	"x-http-method-override"}
 
 // mayTrail says whether a field of this name may come after the body.
 func mayTrail(name []byte) bool {
