@@ -6,6 +6,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"sluice/gw/filter"
 	"sluice/gw/h1"
 	"sluice/lb"
 )
@@ -28,6 +29,7 @@ type exchange struct {
 	d      *downstream
 	target *target
 	ctx    *fasthttp.RequestCtx // what the route's filters see; kept over lives
+	shown  *filter.Matched      // what those want that change paths; kept too
 	id     []byte               // of the request
 	began  time.Duration        // on the exact clock
 	// hopUp and hopDown are the names that Connection nominates in the request and the response: no trailers of theirs are

@@ -48,6 +48,9 @@ func (x *exchange) readHead() error {
 	ctx.Request.Reset()
 	ctx.Response.Reset()
 	ctx.ResetUserValues()
+	if x.target.wantsMatched {
+		x.showMatched(ctx)
+	}
 	if a := x.client; a.IsValid() {
 		w.parser.ip = a.Addr().As16()
 		w.parser.remote = net.TCPAddr{IP: w.parser.ip[:], Port: int(a.Port())}

@@ -40,12 +40,14 @@ func (r *Route) Validate(report func(path, message string)) {
 	answers := false
 	for i := range r.Filters {
 		at := "filters[" + strconv.Itoa(i) + "]"
-		r.Filters[i].Validate(func(p, m string) {
+		said := func(p, m string) {
 			if p != "" {
 				p = "." + p
 			}
 			report(at+p, m)
-		})
+		}
+		r.Filters[i].Validate(said)
+		r.Filters[i].ValidateMatch(r.Match.PathPrefix != "", captured(&r.Match), said)
 		if answers {
 			report(at, "is never reached: the filter before it answers")
 		}
@@ -127,22 +129,27 @@ func ValidateRoutes(routes []Route, report func(i int, message string)) {
 type target struct {
 	filters     []filter.Filter
 	filterNames []string
-	clusters    []*lb.Cluster // none: a filter answers
-	split       *split.Split  // nil: there is one cluster at most
-	splitBy     *lb.HashBy    // nil: by chance
-	mirror      *lb.Cluster
-	mirrorPart  float64
-	timeout     time.Duration // 0: the default, which the endpoint is not told
-	upgrades    [][]byte      // in lower case
-	connect     bool
-	stats       *RouteStats
+	// wantsMatched: one of the filters wants to see what the match has taken of the path: of prefix, its path_prefix.
+	wantsMatched bool
+	prefix       string
+	clusters     []*lb.Cluster // none: a filter answers
+	split        *split.Split  // nil: there is one cluster at most
+	splitBy      *lb.HashBy    // nil: by chance
+	mirror       *lb.Cluster
+	mirrorPart   float64
+	timeout      time.Duration // 0: the default, which the endpoint is not told
+	upgrades     [][]byte      // in lower case
+	connect      bool
+	stats        *RouteStats
 }
 
 func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
-	t := &target{timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")}}
+	t := &target{timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")},
+		prefix: strings.TrimSuffix(r.Match.PathPrefix, "/")}
 	for _, f := range r.Filters {
 		t.filters = append(t.filters, filter.New(f))
 		t.filterNames = append(t.filterNames, f.Name())
+		t.wantsMatched = t.wantsMatched || f.WantsMatched()
 	}
 	if r.Cluster != "" {
 		t.clusters = []*lb.Cluster{clusters(r.Cluster)}

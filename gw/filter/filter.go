@@ -31,41 +31,97 @@ type Filter interface {
 
 // Config is one entry of a route's filters: exactly one key.
 type Config struct {
-	Respond *Respond `yaml:"respond"`
-	Headers *Headers `yaml:"headers"`
+	Respond  *Respond  `yaml:"respond"`
+	Redirect *Redirect `yaml:"redirect"`
+	Headers  *Headers  `yaml:"headers"`
+	Rewrite  *Rewrite  `yaml:"rewrite"`
+}
+
+// key is one that an entry may have.
+type key struct {
+	name     string
+	given    bool
+	validate func(report func(path, message string))
+}
+
+func (c *Config) keys() [4]key {
+	return [4]key{
+		{"respond", c.Respond != nil, c.Respond.validate},
+		{"redirect", c.Redirect != nil, c.Redirect.validate},
+		{"headers", c.Headers != nil, c.Headers.validate},
+		{"rewrite", c.Rewrite != nil, c.Rewrite.validate},
+	}
 }
 
 // Validate reports what is wrong with c, by the path of the key.
 func (c *Config) Validate(report func(path, message string)) {
 	n := 0
-	if c.Respond != nil {
-		n++
-		c.Respond.validate(func(p, m string) { report("respond."+p, m) })
-	}
-	if c.Headers != nil {
-		n++
-		c.Headers.validate(func(p, m string) { report("headers."+p, m) })
+	var names []string
+	for _, k := range c.keys() {
+		names = append(names, k.name)
+		if k.given {
+			n++
+			k.validate(under(k.name, report))
+		}
 	}
 	if n != 1 {
-		report("", "an entry of filters has exactly one of: respond, headers")
+		report("", "an entry of filters has exactly one of: "+strings.Join(names, ", "))
+	}
+}
+
+// ValidateMatch reports what the filter wants of its route's match that is not there: prefix says that it has a path_prefix,
+// names are what it captures.
+func (c *Config) ValidateMatch(prefix bool, names []string, report func(path, message string)) {
+	switch {
+	case c.Redirect != nil:
+		t, _ := parseText(c.Redirect.Path, nil)
+		checkMatched("path", t, c.Redirect.PathPrefix != "", prefix, names, under("redirect", report))
+	case c.Rewrite != nil:
+		report = under("rewrite", report)
+		t, _ := parseText(c.Rewrite.Path, nil)
+		checkMatched("path", t, c.Rewrite.PathPrefix != "", prefix, names, report)
+		if re, err := whole(c.Rewrite.Regexp); err == nil {
+			t, _ = parseText(c.Rewrite.Substitution, re)
+			checkMatched("substitution", t, false, prefix, names, report)
+		}
+	}
+}
+
+// under is report for what stands under a key.
+func under(key string, report func(path, message string)) func(path, message string) {
+	return func(path, message string) {
+		if path != "" {
+			path = "." + path
+		}
+		report(key+path, message)
 	}
 }
 
 // Name is the filter's key.
 func (c *Config) Name() string {
-	if c.Respond != nil {
-		return "respond"
+	for _, k := range c.keys() {
+		if k.given {
+			return k.name
+		}
 	}
-	return "headers"
+	return ""
 }
 
 // Answers says that the filter answers every request.
-func (c *Config) Answers() bool { return c.Respond != nil }
+func (c *Config) Answers() bool { return c.Respond != nil || c.Redirect != nil }
+
+// WantsMatched says that the filter wants to see a Matched.
+func (c *Config) WantsMatched() bool { return c.Redirect != nil || c.Rewrite != nil }
 
 // New makes the filter of a valid configuration.
 func New(c Config) Filter {
-	if c.Respond != nil {
+	switch {
+	case c.Respond != nil:
 		return c.Respond
+	case c.Redirect != nil:
+		return newRedirect(*c.Redirect)
+	case c.Rewrite != nil:
+		return newRewrite(*c.Rewrite)
 	}
 	return c.Headers
 }
