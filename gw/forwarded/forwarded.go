@@ -157,14 +157,17 @@ func fromRight(q *h1.Request, k h1.Kind, n int) (element []byte) {
 			continue
 		}
 		for list := q.Value(&q.Fields[i]); list != nil; {
+			var e []byte
 			if j := bytes.LastIndexByte(list, ','); j >= 0 {
-				list, element = list[:j], list[j+1:]
+				list, e = list[:j], list[j+1:]
 			} else {
-				list, element = nil, list
+				list, e = nil, list
 			}
-			element = bytes.Trim(element, " \t")
-			if n--; n == 0 {
-				return element
+			if e := bytes.Trim(e, " \t"); len(e) > 0 { // a list may have empty elements
+				element = e
+				if n--; n == 0 {
+					return element
+				}
 			}
 		}
 	}
