@@ -109,6 +109,11 @@ func (x *exchange) explainFilters(w io.Writer) bool {
 		fmt.Fprintf(w, "  %d %s\n", i, t.filterNames[i])
 		if f.Request(x.ctx) == filter.Answer {
 			fmt.Fprintf(w, "      answers %d\n", x.ctx.Response.StatusCode())
+			for k, v := range x.ctx.Response.Header.All() {
+				if !framed.Has(h1.KindOf(k)) {
+					fmt.Fprintf(w, "      %s: %s\n", k, v)
+				}
+			}
 			return false
 		}
 		after := lines(x.appendFiltered(nil))

@@ -72,7 +72,7 @@ func TestRewriteOnTheWay(t *testing.T) {
 		{"", "GET", "/hidden/.x", "/..x/x A.test:81 A.test:81", 200},
 		{"", "GET", "/old/a/b?q", "/new/a/b?q set.test A.test:81", 200},
 		{"", "GET", "/old;v=1//a;w", "/new/a;w set.test A.test:81", 200},
-		{h1.KeepSlashes, "GET", "/old//a", "/new//a set.test A.test:81", 200},
+		{h1.Keep, "GET", "/old//a", "/new//a set.test A.test:81", 200},
 		{"", "GET", "/old/v2/x/y", "/new/x/y/v2 set.test A.test:81", 200},
 		{"", "GET", "/off", "/ A.test:81 A.test:81", 200},
 		{"", "GET", "/off/a", "/a A.test:81 A.test:81", 200},
@@ -132,7 +132,7 @@ func TestRedirectOnTheWay(t *testing.T) {
 		{Match: prefix("/old"), Filters: redirect(filter.Redirect{Scheme: filter.HTTPS, PathPrefix: "/new", Status: 308})},
 		{Match: prefix("/off"), Filters: redirect(filter.Redirect{Host: "b.test", Port: 8080, PathPrefix: "/", StripQuery: true, Status: 307})},
 	}
-	e := newEdge(t, Config{Slashes: h1.KeepSlashes}, routes)
+	e := newEdge(t, Config{Slashes: h1.Keep}, routes)
 	for _, c := range []struct {
 		request string
 		status  int

@@ -95,7 +95,7 @@ func (m *model) runs(d time.Duration, rate float64) (least, most, rps float64) {
 func TestConcurrencyLimitFindsCapacity(t *testing.T) {
 	f := func(name string, cfg Adaptive, workers int, random bool) {
 		t.Helper()
-		m := newModel(cfg, workers, 20*time.Millisecond)
+		m := newModel(cfg, workers, 40*time.Millisecond)
 		m.random = random
 		capacity := float64(workers) / m.service.Seconds()
 		m.runs(time.Minute, 2*capacity)
@@ -107,17 +107,17 @@ func TestConcurrencyLimitFindsCapacity(t *testing.T) {
 			t.Errorf("%s: %.0f requests/s of a capacity of %.0f", name, rps, capacity)
 		}
 	}
-	f("from below", Adaptive{}, 100, false)
+	f("from below", Adaptive{}, 60, false)
 	f("from above", Adaptive{}, 10, false)
 	f("from far above", Adaptive{Initial: 500}, 25, false)
-	f("with times that vary", Adaptive{}, 50, true)
+	f("with times that vary", Adaptive{}, 40, true)
 }
 
 // A server that becomes smaller, or larger again, has its limit follow.
 func TestConcurrencyLimitFollows(t *testing.T) {
-	m := newModel(Adaptive{}, 80, 20*time.Millisecond)
-	rate := 2 * 80 / m.service.Seconds()
-	for _, workers := range []int{80, 20, 80} {
+	m := newModel(Adaptive{}, 40, 40*time.Millisecond)
+	rate := 2 * 40 / m.service.Seconds()
+	for _, workers := range []int{40, 10, 40} {
 		m.resize(workers)
 		m.runs(90*time.Second, rate)
 		least, most, _ := m.runs(time.Minute, rate)
@@ -160,10 +160,10 @@ func TestConcurrencyLimitBearsSomeFailures(t *testing.T) {
 
 // Without load there is nothing to learn: nobody is shed, and the limit stays, whatever time responses take.
 func TestConcurrencyLimitWithoutLoad(t *testing.T) {
-	m := newModel(Adaptive{Initial: 100}, 1000, 20*time.Millisecond)
+	m := newModel(Adaptive{Initial: 100}, 60, 20*time.Millisecond)
 	m.runs(30*time.Second, 500) // 10 in flight
 	m.service *= 2
-	least, most, _ := m.runs(5*time.Minute, 500)
+	least, most, _ := m.runs(2*time.Minute, 500)
 	if least < 50 || most > 100 || m.totals().shed > 0 || m.phase != noProbe {
 		t.Errorf("a limit of %.0f to %.0f, and %d were shed", least, most, m.totals().shed)
 	}
