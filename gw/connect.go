@@ -54,11 +54,11 @@ func (x *exchange) connect(why error) bool {
 			return true
 		}
 		ep.End(l)
+		why = err
 		if err == lb.ErrFull {
 			x.tried = append(x.tried, ep)
 			continue
 		}
-		why = err
 		x.unreachable(ep)
 	}
 	x.noEndpoint(why)

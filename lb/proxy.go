@@ -436,10 +436,10 @@ func (s *session) Ended(r *engine.Relay, err error) {
 	s.leave()
 	from, to := r.Bytes()
 	n, local := s.count(), s.ep.Local(s.client.Loop())
-	n.FromClients.Add(from)
-	n.ToClients.Add(to)
 	local.Sent.Add(from)
 	local.Received.Add(to)
+	n.FromClients.Add(from)
+	n.ToClients.Add(to)
 	if to == 0 && s.upstream.Broken() && !s.client.Broken() {
 		s.cluster.Failed(s.client.Loop(), s.ep)
 	} else {

@@ -116,8 +116,8 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 func (f *File) needL4(path, name string, report func(path, message string)) {
 	for i := range f.Clusters {
 		if c := &f.Clusters[i]; c.Name == name {
-			if by, err := c.HashKey.By(); err == nil && by.OfRequest() {
-				report(path, fmt.Sprintf("the hash_key of cluster %q, %s, is in requests, and this listener reads none", name, c.HashKey))
+			if c.HTTPOnly() {
+				report(path, fmt.Sprintf("cluster %q needs to see requests, for its hash_key, sticky or adaptive, and this listener reads none", name))
 			}
 		}
 	}

@@ -89,7 +89,7 @@ func (s *side) hear(piece []byte) {
 			if len(s.b) == 0 {
 				return
 			}
-			n, err, y, says := s.scan(s.b)
+			n, y, says, err := s.scan(s.b)
 			if err == ErrPartial {
 				return
 			}
@@ -126,24 +126,24 @@ func (s *side) refused(err error) bool {
 
 func requestSide(lim *Limits) *side {
 	q, r := &Request{}, &Resume{}
-	return &side{scan: func(b []byte) (int, error, Body, string) {
+	return &side{scan: func(b []byte) (int, Body, string, error) {
 		n, err := q.Scan(b, r, lim)
 		if err != nil {
-			return n, err, Body{}, ""
+			return n, Body{}, "", err
 		}
-		return n, nil, bodyOf(&q.head), meaningOf(q) + string(q.Upgrade)
+		return n, bodyOf(&q.head), meaningOf(q) + string(q.Upgrade), nil
 	}}
 }
 
 func responseSide(offered string) *side {
 	p, r := &Response{}, &Resume{}
-	return &side{scan: func(b []byte) (int, error, Body, string) {
+	return &side{scan: func(b []byte) (int, Body, string, error) {
 		if offered != "" {
 			p.Offered = []byte(offered)
 		}
 		n, err := p.Scan(b, r)
 		if err != nil {
-			return n, err, Body{}, ""
+			return n, Body{}, "", err
 		}
 		y := bodyOf(&p.head)
 		switch {
@@ -152,7 +152,7 @@ func responseSide(offered string) *side {
 		case !p.Chunked && p.Length < 0:
 			y = CloseBody()
 		}
-		return n, nil, y, saysOf(p) + string(p.Upgrade)
+		return n, y, saysOf(p) + string(p.Upgrade), nil
 	}}
 }
 
