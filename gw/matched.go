@@ -32,11 +32,7 @@ func captured(m *route.Match) (names []string) {
 		if err != nil {
 			return nil
 		}
-		for _, name := range re.SubexpNames() {
-			if name != "" {
-				names = append(names, name)
-			}
-		}
+		names = re.SubexpNames() // those without a name too: nobody asks for ""
 	}
 	for s := range strings.SplitSeq(m.PathTemplate, "/") {
 		if name, ok := strings.CutPrefix(s, "{"); ok {

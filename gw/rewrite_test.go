@@ -73,6 +73,7 @@ func TestRewriteOnTheWay(t *testing.T) {
 		{"", "GET", "/old/a/b?q", "/new/a/b?q set.test A.test:81", 200},
 		{"", "GET", "/old;v=1//a;w", "/new/a;w set.test A.test:81", 200},
 		{h1.Keep, "GET", "/old//a", "/new//a set.test A.test:81", 200},
+		{h1.Keep, "GET", "/off//a//b", "/a//b A.test:81 A.test:81", 200},
 		{"", "GET", "/old/v2/x/y", "/new/x/y/v2 set.test A.test:81", 200},
 		{"", "GET", "/off", "/ A.test:81 A.test:81", 200},
 		{"", "GET", "/off/a", "/a A.test:81 A.test:81", 200},
@@ -150,7 +151,7 @@ func TestRedirectOnTheWay(t *testing.T) {
 		{"GET /f-.. HTTP/1.1\r\nHost: a.test\r\n\r\n", 400, ""},
 		{"GET /f-/evil.test HTTP/1.1\r\nHost: a.test\r\n\r\n", 400, ""},
 		{"GET /old/a/b?q HTTP/1.1\r\nHost: a.test:8000\r\n\r\n", 308, "https://a.test/new/a/b?q"},
-		{"GET /off//evil.test?q HTTP/1.1\r\nHost: a.test\r\n\r\n", 307, "http://b.test:8080//evil.test"},
+		{"GET /off//evil.test?q HTTP/1.1\r\nHost: a.test\r\n\r\n", 307, "http://b.test:8080/evil.test"},
 		{"GET /off HTTP/1.1\r\nHost: a.test\r\n\r\n", 307, "http://b.test:8080/"},
 		{"POST /off/x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc", 307, "http://b.test:8080/x"},
 	} {

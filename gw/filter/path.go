@@ -40,6 +40,9 @@ func (c *change) append(dst, path []byte, m *Matched) ([]byte, bool) {
 	case c.prefix != nil:
 		// Canonical are both, and joined at a slash.
 		if rest, ok := after(path, m.Prefix); ok {
+			for *c.prefix == "" && len(rest) > 1 && rest[1] == '/' {
+				rest = rest[1:] // h1.Keep, too, leaves one slash at the start: what follows two is a host to some
+			}
 			dst = append(append(dst, *c.prefix...), rest...)
 			if len(dst) == at {
 				dst = append(dst, '/')

@@ -73,7 +73,7 @@ func TestRedirectLocation(t *testing.T) {
 		{"off", Redirect{PathPrefix: "/"}, "/old/a", matched("/old"), nil, "http://a.test/a"},
 		{"off, and nothing else is there", Redirect{PathPrefix: "/"}, "/old", matched("/old"), nil, "http://a.test/"},
 		{"a prefix that is gone", Redirect{PathPrefix: "/new"}, "/older/a", matched("/old"), nil, "http://a.test/older/a"},
-		{"two slashes do not make a host", Redirect{PathPrefix: "/"}, "/old//evil.test", matched("/old"), nil, "http://a.test//evil.test"},
+		{"two slashes do not make a host", Redirect{PathPrefix: "/"}, "/old///evil.test", matched("/old"), nil, "http://a.test/evil.test"},
 		{"the host as a whole", Redirect{Scheme: HTTPS}, "*", nil, nil, "https://a.test"},
 		{"no host", Redirect{Path: "/x"}, "/", nil, []string{"Host: "}, "400"},
 		{"no host needed", Redirect{Host: "b.test"}, "/", nil, []string{"Host: "}, "http://b.test/"},

@@ -29,6 +29,8 @@ func TestRewritePath(t *testing.T) {
 		{"a slash after it", "/old/", Rewrite{PathPrefix: "/new"}, matched("/old"), "/new/"},
 		{"prefix off", "/old/a", Rewrite{PathPrefix: "/"}, matched("/old"), "/a"},
 		{"prefix off, and nothing left", "/old?q", Rewrite{PathPrefix: "/"}, matched("/old"), "/?q"},
+		{"prefix off before slashes that are kept", "/old///a//b", Rewrite{PathPrefix: "/"}, matched("/old"), "/a//b"},
+		{"prefix off before nothing but slashes", "/old//", Rewrite{PathPrefix: "/"}, matched("/old"), "/"},
 		{"prefix of all", "/a/b", Rewrite{PathPrefix: "/new"}, matched(""), "/new/a/b"},
 		{"prefix of two", "/a/b/c", Rewrite{PathPrefix: "/new"}, matched("/a/b"), "/new/c"},
 		{"parameters of the prefix go with it", "/a;v=1/b;w/c;x", Rewrite{PathPrefix: "/new"}, matched("/a/b"), "/new/c;x"},

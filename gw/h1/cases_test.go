@@ -58,7 +58,7 @@ func latin1(s string) (b []byte) {
 
 // side is one direction of a connection: what it has said so far, message by message, up to an error.
 type side struct {
-	scan func(b []byte) (n int, err error, y Body, says string)
+	scan func(b []byte) (n int, y Body, says string, err error)
 	b    []byte
 	y    Body
 	in   bool // within a body
