@@ -16,7 +16,7 @@ import (
 func scan(t testing.TB, lines ...string) *h1.Request {
 	t.Helper()
 	q, resume, lim := &h1.Request{}, h1.Resume{}, h1.Limits{Line: 1 << 10, Head: 1 << 20, Fields: 1000}
-	head := "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Join(append(lines, "", ""), "\r\n")
+	head := "GET / HTTP/1.1\r\n" + strings.Join(append(lines, "Host: a", "", ""), "\r\n")
 	if _, err := q.Scan([]byte(head), &resume, &lim); err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func TestXForwardedIsBelieved(t *testing.T) {
 	f("1.2.3.4", "1.2.3.4", ",", "")
 	// What is no address ends the walk.
 	for _, v := range []string{"unknown", "UNKNOWN", "_hidden", "localhost", "1.2.3", "1.2.3.4.5", "01.2.3.4", "0x1.2.3.4", "16909060", "1.2.3.256", "1.2.3.4:", "1.2.3.4:x",
-		"1.2.3.4:65536", "1.2.3.4:-1", "1.2.3.4:80:80", "1.2.3.4/32", "[1.2.3.4]", "[::1", "::1]", "[::1]x", "[::1]80", "[]", "[]:80", ":80", "fe80::1%eth0",
+		"1.2.3.4:65536", "1.2.3.4:-1", "1.2.3.4:000080", "1.2.3.4:_" + strings.Repeat("p", 60), "1.2.3.4:80:80", "1.2.3.4/32", "[1.2.3.4]", "[::1", "::1]", "[::1]x", "[::1]80", "[]", "[]:80", ":80", "fe80::1%eth0",
 		"[fe80::1%eth0]", "::ffff:1.2.3.4%1", `"1.2.3.4"`, "for=1.2.3.4", "1.2.3.4 10.0.0.5", "1.2.3.4;10.0.0.5", "\xff", "1.2.3.4\xa0", strings.Repeat("1", 1000)} {
 		f("", v)
 		f("10.0.0.2", "6.6.6.6, "+v+", 10.0.0.2")
@@ -74,6 +74,7 @@ func TestXForwardedIsBelieved(t *testing.T) {
 	f("1.2.3.4 10.0.0.2 https a", "1.2.3.4, 10.0.0.2", "X-Forwarded-Proto: https", "X-Forwarded-Host: a") // by a proxy that replaces
 	f("https", "unknown", "X-Forwarded-Proto: https")
 	f("https", "X-Forwarded-Proto: https")
+	f("https a", "unknown", "X-Forwarded-Proto: http, https", "X-Forwarded-Host: b, a")
 	for _, v := range []string{"", "ws", "https ,", "https, ", "https;", "httpsx", "https\xff"} {
 		f("1.2.3.4", "1.2.3.4", "X-Forwarded-Proto: "+v)
 	}
