@@ -78,10 +78,11 @@ func (x *exchange) upload() bool {
 	return true
 }
 
-// uploadThrough passes on a piece of a large body without a copy. The error is ErrAgain if there is nothing to pass on now;
-// after any other the exchange has ended.
+// uploadThrough passes on a piece of a large body without a copy, when nothing waits for the upstream. The error is ErrAgain
+// if there is nothing to pass on now; after any other the exchange has ended.
 func (x *exchange) uploadThrough() (int, error) {
 	l := x.w.loop
+	x.forget()
 	n, rest, err := l.Through(x.d.conn, x.up.conn, x.body.Left())
 	if n > 0 {
 		x.ep.Local(l).Sent.Add(uint64(n))
