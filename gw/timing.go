@@ -132,7 +132,7 @@ func (x *exchange) appendTimeout(dst []byte) []byte {
 // tell writes what is left of the time into the request, which is whole and about to be sent. White space before a value
 // is none of it (RFC 9110, section 5.5).
 func (x *exchange) tell() {
-	left := max(x.by.whole-x.w.loop.Moment(), time.Millisecond).Milliseconds()
+	left := min(max(x.by.whole-x.w.loop.Moment(), time.Millisecond), maxTold).Milliseconds()
 	var room [2 * toldWidth]byte
 	put := func(at int32, text []byte) {
 		field := x.request[at : int(at)+toldWidth]
