@@ -75,7 +75,7 @@ func TestXForwardedIsBelieved(t *testing.T) {
 	f("https", "unknown", "X-Forwarded-Proto: https")
 	f("https", "X-Forwarded-Proto: https")
 	f("https a", "unknown", "X-Forwarded-Proto: http, https", "X-Forwarded-Host: b, a")
-	for _, v := range []string{"", "ws", "https ,", "https, ", "https;", "httpsx", "https\xff"} {
+	for _, v := range []string{"", "ws", "https;", "httpsx", "https\xff"} {
 		f("1.2.3.4", "1.2.3.4", "X-Forwarded-Proto: "+v)
 	}
 	for _, v := range []string{"", ",", "a b", "a/b", "a@b", "a:65536", ":80", "[::1", "::1", "a%2eb", "a\"b", "\xe9"} {
