@@ -22,6 +22,12 @@ func (x *exchange) answer(status int, response []byte) {
 	x.w.out = response
 	x.headed, x.response, x.framing = true, h1.NoBody(), asIs
 	x.count(status)
+	if len(x.toClient) > 0 { // interim responses that the client has not read
+		x.toClient = x.w.loop.AppendBuffer(x.toClient, response)
+		x.wrote = true
+		x.download()
+		return
+	}
 	if x.pass(response) && len(x.toClient) == 0 {
 		x.finish()
 	}
