@@ -169,6 +169,7 @@ func (x *exchange) asks() {
 	q := &x.w.req
 	x.facts = facts{toHEAD: string(q.Method) == "HEAD", http10: q.Minor == 0, expect: q.Expect, chunked: q.Chunked,
 		keep: q.KeepAlive(), idempotent: idempotent(q.Method), tunnels: string(q.Method) == "CONNECT", trailers: q.TrailersOK}
+	x.keep = x.keep && !x.tunnels // what comes behind a refused CONNECT was meant for the tunnel
 }
 
 // find routes the request in the worker: to its target, and to one of that's clusters. false: it has been answered.
@@ -183,7 +184,6 @@ func (x *exchange) find() bool {
 	t := x.target
 	switch {
 	case x.tunnels && !t.connect:
-		x.keep = false
 		x.reply(405, "method not supported")
 		return false
 	case len(t.clusters) == 0:
