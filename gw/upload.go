@@ -22,6 +22,9 @@ func (x *exchange) upload() bool {
 			n, err := x.up.conn.Write(x.request[x.sent:])
 			x.sent += n
 			x.ep.Local(l).Sent.Add(uint64(n))
+			if n > 0 {
+				x.awaitUpstream()
+			}
 			if err == engine.ErrAgain {
 				return true
 			}
@@ -29,7 +32,6 @@ func (x *exchange) upload() bool {
 				x.lost = err
 				return true
 			}
-			x.awaitUpstream()
 		}
 		if x.whole && !x.body.Done() && int64(len(x.request))+x.body.Left() > int64(x.keepable()) {
 			x.forget()

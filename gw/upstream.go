@@ -33,6 +33,7 @@ func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cl *lb.Cluster, client netip.
 			continue
 		}
 		up.reused = true
+		up.conn.SetTimeout(0) // it is idle no more
 		return up, nil
 	}
 	up := &upstream{ep: ep}
