@@ -111,7 +111,8 @@ func (w *worker) release(x *exchange) {
 	}
 	clear(x.tried)
 	*x = exchange{w: w, id: x.id[:0], ctx: x.ctx, shown: x.shown, hopUp: x.hopUp[:0], hopDown: x.hopDown[:0],
-		attempt: attempt{tried: x.tried[:0], held: lb.Held{Abort: x.held.Abort}}}
+		attempt: attempt{tried: x.tried[:0], held: lb.Held{Abort: x.held.Abort},
+			rivalry: rivalry{rivalHeld: lb.Held{Abort: x.rivalHeld.Abort}}}}
 	if len(w.free) < keepExchanges {
 		w.free = append(w.free, x)
 	}

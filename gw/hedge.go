@@ -12,6 +12,7 @@ import (
 type rivalry struct {
 	rival     *upstream
 	rivalOf   *lb.Endpoint
+	rivalHeld lb.Held // so that rivalOf can end it
 	rivalSent int
 	hedged    bool            // the time for it is set, or has passed
 	hedgeAt   engine.Deadline // when the second endpoint is asked
@@ -58,6 +59,10 @@ func (x *exchange) hedge() {
 	}
 	x.d.gw.counters(l).Hedges.Inc()
 	x.rival, x.rivalOf, x.rivalSent, up.x = up, ep, 0, x
+	if x.rivalHeld.Abort == nil {
+		x.rivalHeld.Abort = x.dropRival
+	}
+	ep.Local(l).Attach(&x.rivalHeld)
 	if !up.conn.Dialling() {
 		x.rivalReady()
 	}
@@ -106,10 +111,15 @@ func (x *exchange) takeRival() {
 	x.up.unsound = true // it answers what nobody reads
 	rival, ep := x.rival, x.rivalOf
 	x.rival = nil
+	ep.Local(x.w.loop).Detach(&x.rivalHeld)
 	x.leave()
+	x.tried = append(x.tried, x.ep)
 	x.up, x.ep, x.sent = rival, ep, x.rivalSent
+	x.hold()
 	x.asked, x.lost = 0, nil // the first one's time says nothing of this one
-	x.awaitUpstream()
+	if !rival.conn.Dialling() {
+		x.awaitUpstream()
+	}
 }
 
 // dropRival parts with the second endpoint, if it was asked, or asks none.
@@ -120,6 +130,7 @@ func (x *exchange) dropRival() {
 		return
 	}
 	x.rival, up.x = nil, nil
+	x.rivalOf.Local(x.w.loop).Detach(&x.rivalHeld)
 	x.rivalOf.End(x.w.loop)
 	up.HangUp()
 }
