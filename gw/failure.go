@@ -45,11 +45,17 @@ func (x *exchange) overdue() {
 
 // evicted: the endpoint's sessions are ended.
 func (x *exchange) evicted() {
-	if x.wrote {
+	switch {
+	case x.wrote:
 		x.abandon()
-		return
+	case x.rival != nil && x.unanswered():
+		x.takeRival()
+		x.run()
+	case x.maySendAgain():
+		x.sendAgain()
+	default:
+		x.reply(503, "endpoint was taken out of service")
 	}
-	x.reply(503, "endpoint was taken out of service")
 }
 
 // upstreamEnded: the upstream's connection has ended, by FIN (io.EOF) or by an error.
