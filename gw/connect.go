@@ -47,7 +47,7 @@ func (x *exchange) connect(why error) bool {
 		if cl.Timed() {
 			x.asked = l.Clock()
 		}
-		up, err := dialUpstream(l, ep, cl, lb.ClientOf(x.d.conn), !x.fresh && x.introduces() == "")
+		up, err := dialUpstream(l, ep, cl, lb.ClientOf(x.d.conn), !x.fresh && x.d.gw.introduces(cl) == "")
 		if err == nil {
 			x.up, x.ep, up.x = up, ep, x
 			x.hold()
@@ -120,7 +120,7 @@ func (x *exchange) unqueue() {
 
 // connected tells how the dial went.
 func (x *exchange) connected(err error) {
-	if err == nil && x.introduce() {
+	if err == nil && x.introduce(x.up) {
 		if x.tunnels {
 			x.w.out = append(x.w.out[:0], established...)
 			x.tunnel(200, x.w.out)
@@ -139,22 +139,22 @@ func (x *exchange) connected(err error) {
 	}
 }
 
-// introduces is the version of the PROXY header that the upstream connection begins with; empty: none.
-func (x *exchange) introduces() lb.ProxyVersion {
-	if v := x.d.gw.sendProxy; v != "" {
+// introduces is the version of the PROXY header that connections to a cluster begin with; empty: none.
+func (g *Gateway) introduces(cl *lb.Cluster) lb.ProxyVersion {
+	if v := g.sendProxy; v != "" {
 		return v
 	}
-	return x.cl.Config().SendProxyProtocol
+	return cl.Config().SendProxyProtocol
 }
 
 // introduce tells the endpoint who the client is, if it wants to know: the connection is for this client alone then.
-func (x *exchange) introduce() bool {
-	v := x.introduces()
+func (x *exchange) introduce(up *upstream) bool {
+	v := x.d.gw.introduces(x.cl)
 	if v == "" {
 		return true
 	}
-	x.up.unsound = true
-	return lb.Introduce(x.up.conn, x.d.conn, v, proxyproto.Header{})
+	up.unsound = true
+	return lb.Introduce(up.conn, x.d.conn, v, proxyproto.Header{})
 }
 
 func (x *exchange) noEndpoint(why error) {

@@ -52,7 +52,7 @@ func (x *exchange) hedge() {
 	if err != nil {
 		return
 	}
-	up, err := dialUpstream(l, ep, x.cl, lb.ClientOf(x.d.conn), x.introduces() == "")
+	up, err := dialUpstream(l, ep, x.cl, lb.ClientOf(x.d.conn), x.d.gw.introduces(x.cl) == "")
 	if err != nil {
 		ep.End(l)
 		return
@@ -69,7 +69,7 @@ func (x *exchange) hedge() {
 }
 
 func (x *exchange) rivalConnected(err error) {
-	if err != nil {
+	if err != nil || !x.introduce(x.rival) {
 		x.cl.ConnectFailed(x.w.loop, x.rivalOf)
 		x.dropRival()
 		return
