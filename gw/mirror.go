@@ -6,6 +6,7 @@ import (
 	"sluice/engine"
 	"sluice/gw/h1"
 	"sluice/lb"
+	"sluice/lb/proxyproto"
 )
 
 // MirrorConfig has a part of a route's requests sent to another cluster too, whose answers nobody gets.
@@ -34,10 +35,11 @@ type mirror struct {
 	headed  bool
 }
 
-// mirrored sends a copy of the request, which is whole, to the route's mirror.
+// mirrored sends a copy of the request, which is whole, to the route's mirror. One that would change the protocol has no copy:
+// what comes after it could not be passed on.
 func (x *exchange) mirrored() {
 	t, l := x.target, x.w.loop
-	if t.mirror == nil || !x.whole || t.mirrorPart < 1 && x.w.chance() >= t.mirrorPart {
+	if t.mirror == nil || !x.whole || x.offer != "" || t.mirrorPart < 1 && x.w.chance() >= t.mirrorPart {
 		return
 	}
 	n := x.d.gw.counters(l)
@@ -48,16 +50,42 @@ func (x *exchange) mirrored() {
 		return
 	}
 	m := &mirror{w: x.w, cl: t.mirror, ep: ep, count: n, toHEAD: x.toHEAD}
-	if m.up, err = dialUpstream(l, ep, m.cl, lb.ClientOf(x.d.conn), true); err != nil {
+	if m.up, err = dialUpstream(l, ep, m.cl, lb.ClientOf(x.d.conn), x.d.gw.introduces(m.cl) == ""); err != nil {
 		ep.End(l)
 		n.MirrorFailed.Inc()
 		return
 	}
-	m.request = l.AppendBuffer(nil, x.request)
+	m.request = l.AppendBuffer(nil, m.introduction(x))
+	if x.sent == 0 && x.by.toldAt > 0 {
+		x.tell()
+	}
+	m.request = l.AppendBuffer(m.request, x.request)
 	m.up.conn.SetHandler(m)
 	if !m.up.conn.Dialling() {
 		m.Ready(m.up.conn)
 	}
+}
+
+// introduction is the PROXY header that the copy begins with, if its cluster wants to know who the client is: made ahead, as the
+// client may be gone when there is a connection.
+func (m *mirror) introduction(x *exchange) []byte {
+	v := x.d.gw.introduces(m.cl)
+	if v == "" {
+		return nil
+	}
+	m.up.unsound = true // it is for this client alone
+	c := x.d.conn
+	h := proxyproto.Header{Source: c.Peer(), Dest: c.LocalAddr()}
+	if o, ok := c.Attached().(*lb.Origin); ok && !o.Header.Local {
+		h = o.Header
+	}
+	h.Local = !h.Source.IsValid()
+	if v == lb.ProxyV1 {
+		x.w.out = h.AppendV1(x.w.out[:0])
+	} else {
+		x.w.out = h.AppendV2(x.w.out[:0])
+	}
+	return x.w.out
 }
 
 // Connected implements engine.Handler.
@@ -83,6 +111,7 @@ func (m *mirror) Ready(c *engine.Conn) {
 		n, err := c.Write(m.request[m.sent:])
 		m.sent += n
 		m.ep.Local(m.w.loop).Sent.Add(uint64(n))
+		c.SetTimeout(m.cl.Config().ResponseTimeout)
 		if err == engine.ErrAgain {
 			return
 		}
@@ -90,7 +119,6 @@ func (m *mirror) Ready(c *engine.Conn) {
 			m.end(false)
 			return
 		}
-		c.SetTimeout(m.cl.Config().ResponseTimeout)
 	}
 	for budget := turnBytes; ; {
 		if budget <= 0 {
@@ -122,6 +150,7 @@ func (m *mirror) take(b []byte) (done, sound bool) {
 		b = m.partial
 	}
 	for !m.headed {
+		p.Offered = "" // which may be another request's
 		size, err := p.Scan(b, &m.resume)
 		if err == h1.ErrPartial {
 			if held := m.partial; len(b) != len(held) {
