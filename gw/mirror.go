@@ -39,7 +39,7 @@ type mirror struct {
 // what comes after it could not be passed on.
 func (x *exchange) mirrored() {
 	t, l := x.target, x.w.loop
-	if t.mirror == nil || !x.whole || x.offer != "" || t.mirrorPart < 1 && x.w.chance() >= t.mirrorPart {
+	if t.mirror == nil || !x.whole || len(x.offer) > 0 || t.mirrorPart < 1 && x.w.chance() >= t.mirrorPart {
 		return
 	}
 	n := x.d.gw.counters(l)
@@ -150,7 +150,7 @@ func (m *mirror) take(b []byte) (done, sound bool) {
 		b = m.partial
 	}
 	for !m.headed {
-		p.Offered = "" // which may be another request's
+		p.Offered = nil // which may be another request's
 		size, err := p.Scan(b, &m.resume)
 		if err == h1.ErrPartial {
 			if held := m.partial; len(b) != len(held) {
