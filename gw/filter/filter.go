@@ -16,10 +16,12 @@ import (
 // Result is a filter's answer to a request.
 type Result int
 
-// Continue goes on to the next filter; Answer sends ctx.Response to the client.
+// Continue goes on to the next filter; Answer sends ctx.Response to the client; Wait has the loop do other things until the
+// filter knows: see Resume.
 const (
 	Continue Result = iota
 	Answer
+	Wait
 )
 
 // Filter is one step: Request on the way in, Response on the way out, in reverse order. One filter serves all loops at

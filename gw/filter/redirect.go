@@ -92,14 +92,14 @@ func (f *redirect) Request(ctx *fasthttp.RequestCtx) Result {
 	m := matchedOf(ctx)
 	location, ok := f.appendOrigin(m.room[:0], &ctx.Request.Header)
 	if !ok {
-		return refuse(ctx, "a redirect needs the request's host")
+		return Refuse(ctx, 400, "a redirect needs the request's host", &noHost)
 	}
 	path, query := pathOf(ctx)
 	if string(path) == "*" { // of OPTIONS, for the host as a whole
 		path = path[:0]
 	}
 	if location, ok = f.change.append(location, path, m); !ok {
-		return refuse(ctx, badPath)
+		return Refuse(ctx, 400, "path cannot be rewritten", &badRedirect)
 	}
 	if !f.StripQuery {
 		location = append(location, query...)
@@ -166,3 +166,5 @@ func splitHost(a []byte) (host, port []byte) {
 	}
 	return a, nil
 }
+
+var noHost, badRedirect = Refusal{"redirect", "no host"}, Refusal{"redirect", "path"}

@@ -93,7 +93,7 @@ func (f *rewrite) Request(ctx *fasthttp.RequestCtx) Result {
 		m := matchedOf(ctx)
 		uri, ok := f.append(m.room[:0], path, m)
 		if !ok {
-			return refuse(ctx, badPath)
+			return Refuse(ctx, 400, "path cannot be rewritten", &badRewrite)
 		}
 		m.room = append(uri, query...)
 		ctx.Request.SetRequestURIBytes(m.room)
@@ -118,3 +118,5 @@ func (f *rewrite) append(dst, path []byte, m *Matched) ([]byte, bool) {
 
 // Response implements Filter.
 func (f *rewrite) Response(*fasthttp.RequestCtx) {}
+
+var badRewrite = Refusal{"rewrite", "path"}
