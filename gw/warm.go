@@ -13,9 +13,9 @@ import (
 const warmEvery = time.Second
 
 // KeepWarm keeps connections open ahead to the cluster's endpoints, as many as its configuration says, until ctx ends. It
-// returns at once if that is none.
+// returns at once if that is none, or if each begins with its client's address.
 func (ws *Workers) KeepWarm(ctx context.Context, cl *lb.Cluster) {
-	if cl.Config().Warm == 0 {
+	if cl.Config().Warm == 0 || cl.Config().SendProxyProtocol != "" {
 		return
 	}
 	t := time.NewTicker(warmEvery)
