@@ -3,6 +3,7 @@ package gw
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -211,6 +212,10 @@ func (s *storm) client(address string) {
 	c := nc.(*net.TCPConn)
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
+	if rand.IntN(10) == 0 {
+		s.connect(c)
+		return
+	}
 	var all []byte
 	var list []asked
 	for range 1 + rand.IntN(5) {
@@ -256,6 +261,29 @@ func (s *storm) client(address string) {
 		if !s.response(c, r, a) {
 			c.Close()
 			return
+		}
+	}
+}
+
+// connect is a client that wants a tunnel, and sends into it what would be a request.
+func (s *storm) connect(c *net.TCPConn) {
+	tag := fmt.Sprintf("t%d", s.tags.Add(1))
+	early := "GET /early HTTP/1.1\r\nHost: a\r\n\r\n"
+	_, _ = fmt.Fprintf(c, "CONNECT db.test:1 HTTP/1.1\r\nHost: db.test:1\r\nX-Request-Id: %s\r\n\r\n%s", tag, early)
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, &http.Request{Method: "CONNECT"})
+	switch {
+	case err != nil:
+	case resp.StatusCode != 200:
+		if body, _ := io.ReadAll(r); !bytes.Contains(body, []byte(tag)) || bytes.Contains(body, []byte("HTTP/")) {
+			s.wrong("CONNECT got %d %.200q", resp.StatusCode, body)
+		}
+	default:
+		b := make([]byte, len(early))
+		if _, err := io.ReadFull(r, b); err == nil && string(b) != early {
+			s.wrong("a tunnel gave %q for %q", b, early)
+		} else if err == nil {
+			s.tunnelled(c, r, asked{method: "CONNECT", tag: tag})
 		}
 	}
 }
@@ -332,10 +360,13 @@ func TestStorm(t *testing.T) {
 	cfg.Limits = lb.Limits{Requests: 6, Connections: 8, Pending: 5}
 	mirror := cluster("m", s.upstream(t, 2, true))
 	mirror.ResponseTimeout = 200 * time.Millisecond
+	tunnels := cluster("t", serveTCP(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c); _ = c.CloseWrite() }))
+	tunnels.Queue, tunnels.Limits.Requests = &lb.Queue{Size: 2, Timeout: 20 * time.Millisecond}, 1
 	percent := 30.0
 	e := newEdge(t, Config{RequestTimeout: time.Second, IdleTimeout: time.Second}, []Route{
 		{Match: route.Match{PathPrefix: "/x"}, Cluster: "c", Timeout: time.Second, Mirror: &MirrorConfig{Cluster: "m", Percent: &percent}},
-	}, cfg, mirror)
+		{Match: route.Match{Host: "db.test"}, Cluster: "t", Connect: true},
+	}, cfg, mirror, tunnels)
 	var clients sync.WaitGroup
 	for range 16 {
 		clients.Go(func() {
@@ -351,6 +382,12 @@ func TestStorm(t *testing.T) {
 		<-time.After(30 * time.Millisecond)
 	}
 	s.over.Store(true)
+	e.listener.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := e.engine.Drain(ctx); err != nil {
+		t.Error(err)
+	}
 	clients.Wait()
 	e.settles(t)
 	s.mu.Lock()
