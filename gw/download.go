@@ -24,7 +24,7 @@ func (x *exchange) download() {
 		case budget <= 0:
 			l.Again(x.up.conn)
 			return
-		case x.bulk && x.headed && x.framing == asIs && x.partial == nil && x.response.Left() >= spliceFrom:
+		case x.bulk && x.headed && x.framing == asIs && x.responseWhole == 0 && len(x.transforms) == 0 && x.partial == nil && x.response.Left() >= spliceFrom:
 			n, ok := x.through()
 			if !ok {
 				return
@@ -151,6 +151,15 @@ func (x *exchange) read(b []byte) bool {
 	if len(rest) > 0 {
 		x.up.unsound = true // it says more than it was asked
 	}
+	if x.responseWhole > 0 {
+		return x.hoard(out, data)
+	}
+	if len(x.transforms) > 0 {
+		if data, err = x.transformed(data, x.response.Done()); err != nil {
+			x.spoiled("response body cannot be transformed")
+			return false
+		}
+	}
 	switch {
 	case x.framing == inChunks:
 		out = h1.AppendChunk(out, data)
@@ -174,6 +183,28 @@ func (x *exchange) read(b []byte) bool {
 	} else {
 		x.awaitUpstream()
 	}
+	return true
+}
+
+// hoard keeps a piece of the response's body for the filters, who want it whole. out is what came before it. false: the exchange
+// has ended.
+func (x *exchange) hoard(out, data []byte) bool {
+	x.w.out = out
+	if len(x.ctx.Response.Body())+len(data) > x.responseWhole {
+		x.spoiled("response body too large for the filters")
+		return false
+	}
+	x.ctx.Response.AppendBody(data)
+	x.w.loop.PutBuffer(x.partial)
+	x.partial = nil
+	if !x.pass(out) {
+		return false
+	}
+	if x.response.Done() {
+		x.collected()
+		return false
+	}
+	x.awaitUpstream()
 	return true
 }
 

@@ -40,7 +40,9 @@ type exchange struct {
 	uploading
 	attempt
 	downloading
-	by timing
+	by    timing
+	pause pause
+	filtering
 }
 
 // uploading is what goes to the upstream.
@@ -144,10 +146,14 @@ func (x *exchange) begin(rest []byte) {
 	}
 	x.w.out = x.appendRequest(x.w.out[:0])
 	if len(x.target.filters) > 0 {
-		if answered := x.filterRequest(); answered {
-			return
-		}
+		x.startFilters(data)
+		return
 	}
+	x.dispatch(data)
+}
+
+// dispatch has the request, of which data is what is at hand of the body and the rest is in the worker, go to an endpoint.
+func (x *exchange) dispatch(data []byte) {
 	if x.cl == nil {
 		x.reply(404, "no route for this request")
 		return
@@ -220,10 +226,18 @@ func idempotent(method []byte) bool {
 // run does what can be done, in both directions.
 func (x *exchange) run() {
 	if x.d.conn.Failure() != nil {
+		if x.pause.waits {
+			x.forsake(0, "")
+			return
+		}
 		x.abandon() // the client has reset the connection: nobody waits for the answer
 		return
 	}
-	if x.upload() {
+	switch {
+	case x.pause.waits:
+	case x.pause.stands():
+		x.collectMore()
+	case x.upload():
 		x.download()
 	}
 }

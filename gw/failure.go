@@ -67,12 +67,29 @@ func (x *exchange) upstreamEnded(err error) {
 			x.abandon()
 			return
 		}
+		if x.responseWhole > 0 {
+			x.collected()
+			return
+		}
 		x.leave()
-		if x.framing == inChunks {
-			x.w.out = h1.AppendLastChunk(x.w.out[:0], nil)
-			if !x.pass(x.w.out) {
+		out := x.w.out[:0]
+		if len(x.transforms) > 0 {
+			data, err := x.transformed(nil, true)
+			if err != nil {
+				x.abandon()
 				return
 			}
+			if x.framing == inChunks {
+				out = h1.AppendChunk(out, data)
+			} else {
+				out = append(out, data...)
+			}
+		}
+		if x.framing == inChunks {
+			out = h1.AppendLastChunk(out, nil)
+		}
+		if x.w.out = out; !x.pass(out) {
+			return
 		}
 		x.download()
 	case x.up.reused && x.whole && (x.idempotent || x.sent == 0) && x.unanswered() && x.rival == nil:

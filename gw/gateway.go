@@ -43,6 +43,8 @@ type worker struct {
 	who    forwarded.Result
 	peer   netip.Addr // whom the connection is for
 	parser parser
+	head   []byte // of a request that goes on after it stood still, and what came of its body
+	early  []byte
 	// warming counts the connections that are dialled to be kept warm.
 	warming map[*lb.Endpoint]int
 	free    []*exchange
@@ -106,11 +108,13 @@ func (w *worker) chance() float64 { return float64(w.rand.Uint64()>>11) / (1 << 
 const keepExchanges = 1024
 
 func (w *worker) release(x *exchange) {
-	for _, b := range [][]byte{x.request, x.partial, x.toClient} {
+	for _, b := range [][]byte{x.request, x.partial, x.toClient, x.pause.head, x.pause.early} {
 		w.loop.PutBuffer(b)
 	}
+	x.endFilters()
 	clear(x.tried)
 	*x = exchange{w: w, id: x.id[:0], ctx: x.ctx, shown: x.shown, hopUp: x.hopUp[:0], hopDown: x.hopDown[:0],
+		filtering: filtering{resumeFilters: x.resumeFilters, transforms: x.transforms[:0]},
 		attempt: attempt{tried: x.tried[:0], held: lb.Held{Abort: x.held.Abort},
 			rivalry: rivalry{rivalHeld: lb.Held{Abort: x.rivalHeld.Abort}}}}
 	if len(w.free) < keepExchanges {

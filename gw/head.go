@@ -94,7 +94,6 @@ func (w *worker) requestID(dst []byte) []byte {
 // appendResponse appends the head for the client, of the final response in the worker, and begins its body.
 func (x *exchange) appendResponse(dst []byte) []byte {
 	p := &x.w.resp
-	x.count(p.Status)
 	if !p.KeepAlive() {
 		x.up.unsound = true
 	}
@@ -143,8 +142,11 @@ func (x *exchange) appendResponse(dst []byte) []byte {
 		dst = s.AppendSetCookie(dst, x.ep, time.Now())
 	}
 	if len(x.target.filters) > 0 {
-		dst = x.filterResponse(dst, at, length)
+		if dst = x.filterResponse(dst, at, length); x.responseWhole > 0 {
+			return dst
+		}
 	}
+	x.count(p.Status)
 	dst = appendConnection(dst, x.closing, x.http10)
 	return appendFraming(dst, -1, x.framing == inChunks)
 }

@@ -21,8 +21,6 @@ type parser struct {
 	buf    *bufio.Reader
 	cookie []byte // the request's cookies before the filters
 	raw    []byte // the head before the filters
-	remote net.TCPAddr
-	ip     [16]byte
 }
 
 // parserRoom holds any head within the limits, and what the gateway adds to it.
@@ -52,9 +50,9 @@ func (x *exchange) readHead() error {
 		x.showMatched(ctx)
 	}
 	if a := x.client; a.IsValid() {
-		w.parser.ip = a.Addr().As16()
-		w.parser.remote = net.TCPAddr{IP: w.parser.ip[:], Port: int(a.Port())}
-		ctx.SetRemoteAddr(&w.parser.remote)
+		x.ip = a.Addr().As16()
+		x.remote = net.TCPAddr{IP: x.ip[:], Port: int(a.Port())}
+		ctx.SetRemoteAddr(&x.remote)
 	}
 	w.out = append(w.out, "\r\n"...)
 	if err := ctx.Request.Header.Read(w.parser.reset(w.out)); err != nil {
@@ -65,22 +63,73 @@ func (x *exchange) readHead() error {
 	return nil
 }
 
-// filterRequest has the filters see the request, whose head is in the worker's out, and puts there what they make of
-// it. true: one of them has answered.
-func (x *exchange) filterRequest() bool {
-	w := x.w
+// filtering is what an exchange has of its route's filters.
+type filtering struct {
+	ran           int                 // filters that have seen the request
+	resumeFilters func(filter.Result) // goes on after a wait, from any goroutine; kept over lives
+	remote        net.TCPAddr         // the client, as the filters see it
+	ip            [16]byte
+	transforms    []filter.Transform // that the response's body goes through, in this order
+	room          [2][]byte          // what they make of it
+	responseWhole int                // the response's body is collected, of so many bytes at most; 0: it is not
+}
+
+// startFilters has the filters see the request, whose head is in the worker's out. data is what is at hand of its body.
+func (x *exchange) startFilters(data []byte) {
 	if err := x.readHead(); err != nil {
 		x.refuse(400, "request head cannot be parsed")
-		return true
+		return
 	}
-	for i, f := range x.target.filters {
-		if f.Request(x.ctx) == filter.Answer {
+	if x.resumeFilters == nil {
+		x.resumeFilters = func(r filter.Result) { x.w.loop.Post(func() { x.resumed(r) }) }
+	}
+	filter.SetResume(x.ctx, x.resumeFilters)
+	if limit := x.target.requestBody; limit > 0 && (!x.body.Done() || len(data) > 0) {
+		x.collect(data, limit)
+		return
+	}
+	x.filter(0, data)
+}
+
+// filter has the filters from the i-th on see the request, and then it goes on its way.
+func (x *exchange) filter(i int, data []byte) {
+	for ; i < len(x.target.filters); i++ {
+		x.ran = i + 1
+		switch x.target.filters[i].Request(x.ctx) {
+		case filter.Answer:
 			x.filterAnswer(i)
-			return true
+			return
+		case filter.Wait:
+			x.standBy(i+1, data)
+			return
+		}
+	}
+	w := x.w
+	if x.target.requestBody > 0 {
+		if body := x.ctx.Request.Body(); len(body) > 0 || w.req.Chunked || w.req.Length >= 0 {
+			// It is whole, and the filters may have made another one of it.
+			w.req.Chunked, w.req.Length, x.chunked = false, int64(len(body)), false
+			x.received, data = 0, body
 		}
 	}
 	w.out, w.parser.raw = x.appendFiltered(w.parser.raw[:0]), w.out
-	return false
+	x.dispatch(data)
+}
+
+// endFilters tells the filters that have seen the request that its exchange has ended.
+func (x *exchange) endFilters() {
+	for _, t := range x.transforms {
+		t.Close()
+	}
+	clear(x.transforms)
+	if x.target == nil || !x.target.ends {
+		return
+	}
+	for i := x.ran - 1; i >= 0; i-- {
+		if f, ok := x.target.filters[i].(filter.Ender); ok {
+			f.End(x.ctx)
+		}
+	}
 }
 
 // appendFiltered appends the request's head as the filters left it.
@@ -121,11 +170,27 @@ func appendFieldBytes(dst, k, v []byte) []byte {
 // filterAnswer sends ctx.Response, after the response phase of the filters before the one that answered.
 func (x *exchange) filterAnswer(by int) {
 	ctx := x.ctx
+	if r := filter.RefusalOf(ctx); r != nil {
+		x.d.gw.stats.refused(r)
+	}
 	for i := by - 1; i >= 0; i-- {
 		x.target.filters[i].Response(ctx)
 	}
+	x.answerFiltered(by)
+}
+
+// answerFiltered sends ctx.Response, whole, after the transforms of the filters before the n-th.
+func (x *exchange) answerFiltered(n int) {
+	ctx := x.ctx
 	status := ctx.Response.StatusCode()
 	body := ctx.Response.Body()
+	if len(body) > 0 && !x.toHEAD && status != 204 && status != 304 && x.transform(n) {
+		var err error
+		if body, err = x.transformed(body, true); err != nil {
+			x.reply(502, "response body cannot be transformed")
+			return
+		}
+	}
 	x.closing = !x.keepAlive()
 	dst := appendFilteredResponse(appendStatus(x.w.out[:0], status), &ctx.Response.Header)
 	if len(ctx.Response.Header.Peek("Date")) == 0 {
@@ -156,8 +221,26 @@ func (x *exchange) filterResponse(dst []byte, at int, length int64) []byte {
 		ctx.Response.SetStatusCode(502)
 	}
 	ctx.Response.Header.SetNoDefaultContentType(true)
+	if !x.response.Done() {
+		for _, f := range x.target.filters {
+			if b, ok := f.(filter.ResponseBody); ok {
+				x.responseWhole = max(x.responseWhole, b.ResponseBody(ctx))
+			}
+		}
+		if x.responseWhole > 0 {
+			return dst[:at] // when the body is there
+		}
+	}
 	for i := len(x.target.filters) - 1; i >= 0; i-- {
 		x.target.filters[i].Response(ctx)
+	}
+	if !x.response.Done() && x.transform(len(x.target.filters)) {
+		length = -1
+		if x.http10 {
+			x.closing = true
+		} else {
+			x.framing = inChunks
+		}
 	}
 	status := ctx.Response.StatusCode()
 	dst = append(dst[:at], "HTTP/1.1 "...)
@@ -185,4 +268,39 @@ func appendFilteredResponse(dst []byte, h *fasthttp.ResponseHeader) []byte {
 		}
 	}
 	return dst
+}
+
+// transform asks the first n filters for what the response's body is to go through; false: nothing.
+func (x *exchange) transform(n int) bool {
+	for i := n - 1; i >= 0; i-- {
+		if f, ok := x.target.filters[i].(filter.Streamer); ok {
+			if t := f.Stream(x.ctx); t != nil {
+				x.transforms = append(x.transforms, t)
+			}
+		}
+	}
+	return len(x.transforms) > 0
+}
+
+// transformed is what becomes of a piece of the response's body; last says that it is the last. It lives until the next one.
+func (x *exchange) transformed(b []byte, last bool) ([]byte, error) {
+	for i, t := range x.transforms {
+		room, err := t.Append(x.room[i%2][:0], b, last)
+		if err != nil {
+			return nil, err
+		}
+		x.room[i%2], b = room, room
+	}
+	return b, nil
+}
+
+// collected: the response's body is whole.
+func (x *exchange) collected() {
+	x.leave()
+	x.responseWhole = 0
+	for i := len(x.target.filters) - 1; i >= 0; i-- {
+		x.target.filters[i].Response(x.ctx)
+	}
+	x.status, x.headed = 0, false
+	x.answerFiltered(len(x.target.filters))
 }

@@ -131,6 +131,8 @@ type target struct {
 	filterNames []string
 	// wantsMatched: one of the filters wants to see what the match has taken of the path: of prefix, its path_prefix.
 	wantsMatched bool
+	ends         bool // one of them wants to know when exchanges end
+	requestBody  int  // the whole of the request's body is needed, of so many bytes at most; 0: it is not
 	prefix       string
 	clusters     []*lb.Cluster // none: a filter answers
 	split        *split.Split  // nil: there is one cluster at most
@@ -146,11 +148,13 @@ type target struct {
 func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
 	t := &target{timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")},
 		prefix: strings.TrimSuffix(r.Match.PathPrefix, "/")}
+	var filters []filter.Filter
 	for _, f := range r.Filters {
-		t.filters = append(t.filters, filter.New(f))
+		filters = append(filters, filter.New(f))
 		t.filterNames = append(t.filterNames, f.Name())
 		t.wantsMatched = t.wantsMatched || f.WantsMatched()
 	}
+	t.setFilters(filters)
 	if r.Cluster != "" {
 		t.clusters = []*lb.Cluster{clusters(r.Cluster)}
 	}
@@ -178,4 +182,19 @@ func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *
 		}
 	}
 	return t
+}
+
+// setFilters gives the route its filters, and notes what they need.
+func (t *target) setFilters(list []filter.Filter) {
+	t.filters, t.requestBody, t.ends = list, 0, false
+	for _, f := range list {
+		if b, ok := f.(filter.RequestBody); ok {
+			if n := b.RequestBody(); t.requestBody == 0 || n < t.requestBody {
+				t.requestBody = n
+			}
+		}
+		if _, ok := f.(filter.Ender); ok {
+			t.ends = true
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/engine"
+	"sluice/gw/filter"
 )
 
 // Stats are a listener's totals; they outlive a reload. Safe for concurrent use.
@@ -13,6 +14,26 @@ type Stats struct {
 	Loops  []Counters
 	mu     sync.Mutex
 	routes map[string]*RouteStats
+	// refusals counts by *filter.Refusal, which are few: each filter has its own.
+	refusals sync.Map
+}
+
+func (s *Stats) refused(r *filter.Refusal) {
+	n, ok := s.refusals.Load(r)
+	if !ok {
+		n, _ = s.refusals.LoadOrStore(r, new(atomic.Uint64))
+	}
+	n.(*atomic.Uint64).Add(1)
+}
+
+// Refusals are how often filters have refused, by who and why.
+func (s *Stats) Refusals() map[filter.Refusal]uint64 {
+	out := map[filter.Refusal]uint64{}
+	s.refusals.Range(func(k, n any) bool {
+		out[*k.(*filter.Refusal)] += n.(*atomic.Uint64).Load()
+		return true
+	})
+	return out
 }
 
 // Route is what is counted for a route of that name.

@@ -206,6 +206,9 @@ func (x *exchange) downstreamTimeout() {
 	case due(x.by.client) && !x.body.Done():
 		x.timedOut()
 		x.refuse(408, "request not complete in time")
+	case due(x.by.whole) && x.pause.waits:
+		x.timedOut()
+		x.forsake(504, "exchange not complete in time")
 	case due(x.by.whole):
 		x.timedOut()
 		x.overdue()

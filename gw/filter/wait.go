@@ -39,3 +39,9 @@ type Transform interface {
 	// Close gives back what it holds, also when the body has ended early.
 	Close()
 }
+
+// Ender is implemented by filters that keep something for as long as an exchange lasts: End is called once for each Request that
+// they have seen, on its loop, when the exchange has ended in whatever way.
+type Ender interface {
+	End(ctx *fasthttp.RequestCtx)
+}
