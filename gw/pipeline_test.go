@@ -25,7 +25,7 @@ func (e *edge) with(t testing.TB, path string, filters ...filter.Filter) {
 	if !ok {
 		t.Fatal("no route")
 	}
-	target.setFilters(filters)
+	e.on(func(*worker) { target.setFilters(filters) })
 }
 
 // probe is a filter of functions; what is not given does nothing.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"sluice/engine"
 	"sluice/gw"
+	"sluice/gw/filter"
 	"sluice/lb"
 )
 
@@ -192,6 +194,13 @@ func (ln *listener) write(w io.Writer) {
 	open := sum(ln.http.Loops, func(c *gw.Counters) *engine.Counter { return &c.Tunnels })
 	open -= min(open, sum(ln.http.Loops, func(c *gw.Counters) *engine.Counter { return &c.TunnelsEnded }))
 	metrics.WriteGaugeUint64(w, "sluice_http_tunnels_open"+label, open)
+	refusals := ln.http.Refusals()
+	for _, r := range slices.SortedFunc(maps.Keys(refusals), func(a, b filter.Refusal) int {
+		return cmp.Or(strings.Compare(a.Filter, b.Filter), strings.Compare(a.Reason, b.Reason))
+	}) {
+		name := fmt.Sprintf("sluice_filter_refused_total{listener=%q,filter=%q,reason=%q}", ln.cfg.Name, r.Filter, r.Reason)
+		metrics.WriteCounterUint64(w, name, refusals[r])
+	}
 	ln.writeRoutes(w)
 }
 
