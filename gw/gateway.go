@@ -1,6 +1,7 @@
 package gw
 
 import (
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -20,6 +21,9 @@ type Gateway struct {
 	routes  *route.Table[*target]
 	names   []string // of the routes
 	trusted *forwarded.Trusted
+	calls   calls
+	callers []caller // by loop
+	closers []io.Closer
 	workers *Workers
 	stats   *Stats
 	log     *slog.Logger
@@ -68,10 +72,22 @@ func New(cfg Config, sendProxy lb.ProxyVersion, routes []Route, clusters func(st
 		sendProxy: sendProxy, log: log}
 	g.limits.Slashes = cfg.Slashes
 	g.trusted = forwarded.New(cfg.Trusted)
+	g.calls.clusters = map[string]*lb.Cluster{}
+	for _, w := range workers.list {
+		g.callers = append(g.callers, caller{g, w})
+	}
 	entries := make([]route.Entry[*target], len(routes))
 	for i := range routes {
 		r := &routes[i]
 		entries[i] = route.Entry[*target]{Match: r.Match, Value: newTarget(r, clusters, stats.Route(r.String()))}
+		for k := range r.Filters {
+			r.Filters[k].ClusterNames(func(_, name string) { g.calls.clusters[name] = clusters(name) })
+		}
+		for _, f := range entries[i].Value.filters {
+			if c, ok := f.(io.Closer); ok {
+				g.closers = append(g.closers, c)
+			}
+		}
 		g.names = append(g.names, r.String())
 		g.limits.Connect = g.limits.Connect || r.Connect
 	}

@@ -84,6 +84,9 @@ func (x *exchange) startFilters(data []byte) {
 		x.resumeFilters = func(r filter.Result) { x.w.loop.Post(func() { x.resumed(r) }) }
 	}
 	filter.SetResume(x.ctx, x.resumeFilters)
+	if x.target.calls {
+		filter.SetCaller(x.ctx, &x.d.gw.callers[x.w.loop.ID()])
+	}
 	if limit := x.target.requestBody; limit > 0 && (!x.body.Done() || len(data) > 0) {
 		x.collect(data, limit)
 		return
@@ -122,7 +125,11 @@ func (x *exchange) endFilters() {
 		t.Close()
 	}
 	clear(x.transforms)
-	if x.target == nil || !x.target.ends {
+	if x.ran == 0 {
+		return
+	}
+	defer x.ctx.ResetUserValues() // those that are io.Closers are closed
+	if !x.target.ends {
 		return
 	}
 	for i := x.ran - 1; i >= 0; i-- {

@@ -106,6 +106,9 @@ func (r *Route) ClusterNames(each func(path, name string)) {
 	if r.Mirror != nil {
 		each("mirror.cluster", r.Mirror.Cluster)
 	}
+	for i := range r.Filters {
+		r.Filters[i].ClusterNames(func(path, name string) { each("filters["+strconv.Itoa(i)+"]."+path, name) })
+	}
 }
 
 // String is the route's name, or what it matches.
@@ -132,6 +135,7 @@ type target struct {
 	// wantsMatched: one of the filters wants to see what the match has taken of the path: of prefix, its path_prefix.
 	wantsMatched bool
 	ends         bool // one of them wants to know when exchanges end
+	calls        bool // one of them sends requests of its own
 	requestBody  int  // the whole of the request's body is needed, of so many bytes at most; 0: it is not
 	prefix       string
 	clusters     []*lb.Cluster // none: a filter answers
@@ -152,6 +156,7 @@ func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *
 	for _, f := range r.Filters {
 		filters = append(filters, filter.New(f))
 		t.filterNames = append(t.filterNames, f.Name())
+		f.ClusterNames(func(string, string) { t.calls = true })
 		t.wantsMatched = t.wantsMatched || f.WantsMatched()
 	}
 	t.setFilters(filters)

@@ -157,11 +157,7 @@ func explainOffline(w io.Writer, f *File, q question, head []byte) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, c := range p.clusters {
-			c.Stop(nil)
-		}
-	}()
+	defer p.discard(&snapshot{})
 	ln, err := p.gatewayNamed(q.listener)
 	if err != nil {
 		return err

@@ -121,9 +121,7 @@ func (s *server) apply(f *File) error {
 		for _, ln := range opened {
 			ln.close()
 		}
-		for _, c := range next.clusters {
-			c.Stop(prev.byName[c.Name()])
-		}
+		next.discard(prev)
 		return err
 	}
 	for _, ln := range next.listeners {
@@ -151,6 +149,9 @@ func (s *server) apply(f *File) error {
 		ln.guard.watch(s.log)
 	}
 	for _, old := range prev.listeners {
+		if now := next.named(old.cfg.Name); now == nil || now.serves() != old.serves() {
+			old.closeGateway()
+		}
 		if next.at(old.cfg) == nil {
 			old.close()
 		}
@@ -197,14 +198,24 @@ func (s *server) keepWarm(p *snapshot) {
 	s.coolDown = func() { cancel(); running.Wait() }
 }
 
+// discard ends what a snapshot has begun that is not taken, and that it does not share with prev.
+func (p *snapshot) discard(prev *snapshot) {
+	for _, ln := range p.listeners {
+		if old := prev.named(ln.cfg.Name); old == nil || old.serves() != ln.serves() {
+			ln.closeGateway()
+		}
+	}
+	for _, c := range p.clusters {
+		c.Stop(prev.byName[c.Name()])
+	}
+}
+
 // build makes a snapshot of f that shares with prev what did not change.
 func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
 	loops := s.engine.Loops()
 	next := &snapshot{file: f, byName: map[string]*lb.Cluster{}}
 	abandon := func(err error) (*snapshot, error) {
-		for _, c := range next.clusters {
-			c.Stop(prev.byName[c.Name()])
-		}
+		next.discard(prev)
 		return nil, err
 	}
 	var err error
@@ -285,6 +296,13 @@ func (ln *listener) serves() *gw.Gateway {
 	}
 	g, _ := h.(*gw.Gateway)
 	return g
+}
+
+// closeGateway ends what its filters do beside the loops.
+func (ln *listener) closeGateway() {
+	if g := ln.serves(); g != nil {
+		g.Close()
+	}
 }
 
 func (ln *listener) terms() engine.Terms {
@@ -396,6 +414,7 @@ func (s *server) stop() {
 		}
 		for _, ln := range p.listeners {
 			ln.guard.stop()
+			ln.closeGateway()
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -33,10 +34,36 @@ type Filter interface {
 
 // Config is one entry of a route's filters: exactly one key.
 type Config struct {
-	Respond  *Respond  `yaml:"respond"`
-	Redirect *Redirect `yaml:"redirect"`
-	Headers  *Headers  `yaml:"headers"`
-	Rewrite  *Rewrite  `yaml:"rewrite"`
+	// Who may.
+	JWT       *JWT       `yaml:"jwt"`
+	APIKey    *APIKey    `yaml:"api_key"`
+	Basic     *Basic     `yaml:"basic"`
+	HMAC      *HMAC      `yaml:"hmac"`
+	IP        *IP        `yaml:"ip"`
+	ExtAuth   *ExtAuth   `yaml:"ext_auth"`
+	Authorize *Authorize `yaml:"authorize"`
+
+	// How much.
+	RateLimit   *RateLimit   `yaml:"rate_limit"`
+	Concurrency *Concurrency `yaml:"concurrency"`
+	BodyLimit   *BodyLimit   `yaml:"body_limit"`
+
+	// What becomes of it.
+	Headers    *Headers    `yaml:"headers"`
+	Rewrite    *Rewrite    `yaml:"rewrite"`
+	RequestID  *RequestID  `yaml:"request_id"`
+	Compress   *Compress   `yaml:"compress"`
+	Decompress *Decompress `yaml:"decompress"`
+
+	// What browsers go by.
+	CORS            *CORS            `yaml:"cors"`
+	SecurityHeaders *SecurityHeaders `yaml:"security_headers"`
+
+	// What is answered in an upstream's place.
+	Respond     *Respond     `yaml:"respond"`
+	Redirect    *Redirect    `yaml:"redirect"`
+	Maintenance *Maintenance `yaml:"maintenance"`
+	Aggregate   *Aggregate   `yaml:"aggregate"`
 }
 
 // key is one that an entry may have.
@@ -44,14 +71,32 @@ type key struct {
 	name     string
 	given    bool
 	validate func(report func(path, message string))
+	make     func() Filter
 }
 
-func (c *Config) keys() [4]key {
-	return [4]key{
-		{"respond", c.Respond != nil, c.Respond.validate},
-		{"redirect", c.Redirect != nil, c.Redirect.validate},
-		{"headers", c.Headers != nil, c.Headers.validate},
-		{"rewrite", c.Rewrite != nil, c.Rewrite.validate},
+func (c *Config) keys() []key {
+	return []key{
+		{"jwt", c.JWT != nil, c.JWT.validate, func() Filter { return newJWT(*c.JWT) }},
+		{"api_key", c.APIKey != nil, c.APIKey.validate, func() Filter { return newAPIKey(*c.APIKey) }},
+		{"basic", c.Basic != nil, c.Basic.validate, func() Filter { return newBasic(*c.Basic) }},
+		{"hmac", c.HMAC != nil, c.HMAC.validate, func() Filter { return newHMAC(*c.HMAC) }},
+		{"ip", c.IP != nil, c.IP.validate, func() Filter { return newIP(*c.IP) }},
+		{"ext_auth", c.ExtAuth != nil, c.ExtAuth.validate, func() Filter { return newExtAuth(*c.ExtAuth) }},
+		{"authorize", c.Authorize != nil, c.Authorize.validate, func() Filter { return newAuthorize(*c.Authorize) }},
+		{"rate_limit", c.RateLimit != nil, c.RateLimit.validate, func() Filter { return newRateLimit(*c.RateLimit) }},
+		{"concurrency", c.Concurrency != nil, c.Concurrency.validate, func() Filter { return newConcurrency(*c.Concurrency) }},
+		{"body_limit", c.BodyLimit != nil, c.BodyLimit.validate, func() Filter { return c.BodyLimit }},
+		{"headers", c.Headers != nil, c.Headers.validate, func() Filter { return c.Headers }},
+		{"rewrite", c.Rewrite != nil, c.Rewrite.validate, func() Filter { return newRewrite(*c.Rewrite) }},
+		{"request_id", c.RequestID != nil, c.RequestID.validate, func() Filter { return newRequestID(*c.RequestID) }},
+		{"compress", c.Compress != nil, c.Compress.validate, func() Filter { return newCompress(*c.Compress) }},
+		{"decompress", c.Decompress != nil, c.Decompress.validate, func() Filter { return newDecompress(*c.Decompress) }},
+		{"cors", c.CORS != nil, c.CORS.validate, func() Filter { return newCORS(*c.CORS) }},
+		{"security_headers", c.SecurityHeaders != nil, c.SecurityHeaders.validate, func() Filter { return newSecurityHeaders(*c.SecurityHeaders) }},
+		{"respond", c.Respond != nil, c.Respond.validate, func() Filter { return c.Respond }},
+		{"redirect", c.Redirect != nil, c.Redirect.validate, func() Filter { return newRedirect(*c.Redirect) }},
+		{"maintenance", c.Maintenance != nil, c.Maintenance.validate, func() Filter { return newMaintenance(*c.Maintenance) }},
+		{"aggregate", c.Aggregate != nil, c.Aggregate.validate, func() Filter { return newAggregate(*c.Aggregate) }},
 	}
 }
 
@@ -86,6 +131,8 @@ func (c *Config) ValidateMatch(prefix bool, names []string, report func(path, me
 			t, _ = parseText(c.Rewrite.Substitution, re)
 			checkMatched("substitution", t, false, prefix, names, report)
 		}
+	case c.Aggregate != nil:
+		c.Aggregate.validateMatch(names, under("aggregate", report))
 	}
 }
 
@@ -110,22 +157,34 @@ func (c *Config) Name() string {
 }
 
 // Answers says that the filter answers every request.
-func (c *Config) Answers() bool { return c.Respond != nil || c.Redirect != nil }
+func (c *Config) Answers() bool { return c.Respond != nil || c.Redirect != nil || c.Aggregate != nil }
 
 // WantsMatched says that the filter wants to see a Matched.
-func (c *Config) WantsMatched() bool { return c.Redirect != nil || c.Rewrite != nil }
+func (c *Config) WantsMatched() bool {
+	return c.Redirect != nil || c.Rewrite != nil || c.Aggregate != nil
+}
 
-// New makes the filter of a valid configuration.
-func New(c Config) Filter {
-	switch {
-	case c.Respond != nil:
-		return c.Respond
-	case c.Redirect != nil:
-		return newRedirect(*c.Redirect)
-	case c.Rewrite != nil:
-		return newRewrite(*c.Rewrite)
+// ClusterNames are the clusters that the filter calls, each with its key's path.
+func (c *Config) ClusterNames(each func(path, name string)) {
+	if c.ExtAuth != nil {
+		each("ext_auth.cluster", c.ExtAuth.Cluster)
 	}
-	return c.Headers
+	if c.Aggregate != nil {
+		for i := range c.Aggregate.Parts {
+			each("aggregate.parts["+strconv.Itoa(i)+"].cluster", c.Aggregate.Parts[i].Cluster)
+		}
+	}
+}
+
+// New makes the filter of a valid configuration. One that is an io.Closer is to be closed when no configuration has it any
+// more.
+func New(c Config) Filter {
+	for _, k := range c.keys() {
+		if k.given {
+			return k.make()
+		}
+	}
+	panic("BUG: a filter without a key")
 }
 
 // checkField says what is wrong with a header that a configuration names, of a response or of a request.

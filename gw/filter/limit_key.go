@@ -1,0 +1,154 @@
+package filter
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"math/bits"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"sluice/gw/h1"
+)
+
+// LimitKey is what is limited: requests with the same key count together.
+type LimitKey string
+
+// The keys, besides header:NAME, which is the value of that header.
+const (
+	// ByClient is the client's address, or its network, as the gateway believes it: see trusted_proxies.
+	ByClient LimitKey = "client_ip"
+	// ByIdentity is who a filter before this one has found that the request comes from.
+	ByIdentity LimitKey = "identity"
+	// ByRoute is the same for all requests.
+	ByRoute LimitKey = "route"
+
+	byHeader = "header:"
+)
+
+// header is the name of header:NAME, empty if k is another key.
+func (k LimitKey) header() string {
+	if name, ok := strings.CutPrefix(string(k), byHeader); ok {
+		return name
+	}
+	return ""
+}
+
+func (k LimitKey) validate(report func(path, message string)) {
+	switch name := k.header(); {
+	case k == "", k == ByClient, k == ByIdentity, k == ByRoute:
+	case name == "" || !h1.ValidName(name):
+		report("key", fmt.Sprintf("%q is not one of client_ip, identity, route, header:NAME", string(k)))
+	}
+}
+
+// Prefix is how much of an address is a client: its network's length in bits.
+type Prefix struct {
+	// V4 is 1 to 32; 0: 32.
+	V4 int `yaml:"v4"`
+	// V6 is 1 to 128; 0: 64, which is what one customer has at least (RFC 6177).
+	V6 int `yaml:"v6"`
+}
+
+func (p Prefix) validate(report func(path, message string)) {
+	if p.V4 < 0 || p.V4 > 32 {
+		report("prefix.v4", fmt.Sprintf("prefix of %d bits: 1 to 32", p.V4))
+	}
+	if p.V6 < 0 || p.V6 > 128 {
+		report("prefix.v6", fmt.Sprintf("prefix of %d bits: 1 to 128", p.V6))
+	}
+}
+
+const (
+	defaultKeys = 100_000
+	maxKeys     = 10_000_000
+)
+
+// validateLimit reports on what all limits have.
+func validateLimit(k LimitKey, p Prefix, status, keys int, report func(path, message string)) {
+	if status != 0 && (status < 400 || status > 599) {
+		report("status", fmt.Sprintf("status %d: 400 to 599", status))
+	}
+	if keys < 0 || keys > maxKeys {
+		report("keys", fmt.Sprintf("%d keys: 1 to %d", keys, maxKeys))
+	}
+	k.validate(report)
+	p.validate(report)
+}
+
+// limitDefaults are status and keys as they are meant.
+func limitDefaults(k LimitKey, status, keys int) (int, int) {
+	if status == 0 {
+		status = fasthttp.StatusTooManyRequests
+	}
+	switch {
+	case k == ByRoute:
+		keys = 1
+	case keys == 0:
+		keys = defaultKeys
+	}
+	return status, keys
+}
+
+// keySeed makes hashes that no client can foresee; one for all, as limits of one name share their keys.
+var keySeed = maphash.MakeSeed()
+
+// keyer hashes a request's key. Immutable.
+type keyer struct {
+	key    LimitKey
+	header string
+	prefix Prefix
+}
+
+func newKeyer(k LimitKey, p Prefix) keyer {
+	if k == "" {
+		k = ByClient
+	}
+	if p.V4 == 0 {
+		p.V4 = 32
+	}
+	if p.V6 == 0 {
+		p.V6 = 64
+	}
+	return keyer{k, k.header(), p}
+}
+
+// hash is the key's. Requests that do not have one, no identity or no such header, have that of their client: they are not free, and do not
+// take from each other.
+func (k *keyer) hash(ctx *fasthttp.RequestCtx) uint64 {
+	switch {
+	case k.header != "":
+		if v := ctx.Request.Header.Peek(k.header); len(v) > 0 {
+			return maphash.Bytes(keySeed, v) * 3 // no address's, though it may have the same bytes
+		}
+	case k.key == ByRoute:
+		return maphash.String(keySeed, string(ByRoute))
+	case k.key == ByIdentity:
+		if id := IdentityOf(ctx); id != nil {
+			return maphash.String(keySeed, id.Subject) ^ bits.RotateLeft64(maphash.String(keySeed, id.By), 31)
+		}
+	}
+	return k.client(ctx)
+}
+
+// client hashes the network of the client's address. All of a Unix socket, which has none, are one client.
+func (k *keyer) client(ctx *fasthttp.RequestCtx) uint64 {
+	var b [16]byte
+	if a, ok := ctx.RemoteAddr().(*net.TCPAddr); ok {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+			b = ip.As16()
+			length := k.prefix.V6
+			if ip.Unmap().Is4() {
+				length = 96 + k.prefix.V4
+			}
+			hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+			// In Go a shift by 64 or more leaves nothing.
+			binary.BigEndian.PutUint64(b[:8], hi&^(^uint64(0)>>min(length, 64)))
+			binary.BigEndian.PutUint64(b[8:], lo&^(^uint64(0)>>max(length-64, 0)))
+		}
+	}
+	return maphash.Bytes(keySeed, b[:])
+}

@@ -1,0 +1,127 @@
+package filter
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"sluice/gw/filter/jwks"
+)
+
+const (
+	// maxToken bounds a token: those of Kerberos groups are some 10 kB. What is longer is not looked at.
+	maxToken = 16 << 10
+	// maxTokenHeader bounds its header, in characters.
+	maxTokenHeader = 1 << 10
+)
+
+// candidate is a token of which everything is right but, maybe, its signature.
+type candidate struct {
+	token, signed string
+	signature     []byte
+	method        jwt.SigningMethod
+	key           *jwks.Key
+	keys          *jwks.Set
+	claims        jwt.MapClaims
+	subject       string
+	expires       time.Time // zero: never
+}
+
+var strict = base64.RawURLEncoding.Strict()
+
+// parse takes a token apart (RFC 7515, section 7.1) and checks it as far as that is cheap: form, algorithm, key, claims. The
+// refusal is nil if nothing is wrong.
+func (f *jwtFilter) parse(token string, keys *jwks.Set) (*candidate, *Refusal) {
+	head, rest, _ := strings.Cut(token, ".")
+	body, sig, ok := strings.Cut(rest, ".")
+	if !ok || len(head) > maxTokenHeader || head == "" || body == "" || strings.Contains(sig, ".") {
+		return nil, &jwtMalformed
+	}
+	header, ok := object(head)
+	if !ok {
+		return nil, &jwtMalformed
+	}
+	alg, _ := header["alg"].(string)
+	if !slices.Contains(f.algs, alg) {
+		return nil, &jwtAlgorithm
+	}
+	// Nothing that is critical is understood here (RFC 7515, section 4.1.11).
+	if _, critical := header["crit"]; critical {
+		return nil, &jwtMalformed
+	}
+	kid, isText := header["kid"].(string)
+	if _, given := header["kid"]; given && (!isText || kid == "") {
+		return nil, &jwtMalformed
+	}
+	p := &candidate{token: token, signed: token[:len(head)+1+len(body)], keys: keys, method: jwt.GetSigningMethod(alg)}
+	var err error
+	if p.signature, err = strict.DecodeString(sig); err != nil || len(p.signature) == 0 {
+		return nil, &jwtMalformed
+	}
+	if keys == nil {
+		return nil, &jwtNoKeys
+	}
+	if p.key = keys.Find(kid, alg); p.key == nil {
+		return nil, &jwtUnknownKey
+	}
+	if p.claims, ok = object(body); !ok {
+		return nil, &jwtMalformed
+	}
+	if why := tokenRefusal(f.claims.Validate(p.claims)); why != nil {
+		return nil, why
+	}
+	if t, _ := p.claims.GetExpirationTime(); t != nil {
+		p.expires = t.Time
+	}
+	if p.subject, err = p.claims.GetSubject(); err != nil {
+		return nil, &jwtBadClaims
+	}
+	return p, nil
+}
+
+// object decodes one JSON object. Its numbers are json.Number.
+func object(segment string) (map[string]any, bool) {
+	data, err := strict.DecodeString(segment)
+	if err != nil {
+		return nil, false
+	}
+	var m map[string]any
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if d.Decode(&m) != nil || m == nil {
+		return nil, false
+	}
+	_, err = d.Token()
+	return m, err == io.EOF
+}
+
+// tokenRefusal says in our words what golang-jwt found.
+func tokenRefusal(err error) *Refusal {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return &jwtExpired
+	case errors.Is(err, jwt.ErrTokenNotValidYet):
+		return &jwtNotYet
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		return &jwtIssuer
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return &jwtAudience
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return &jwtLacking
+	}
+	return &jwtBadClaims
+}
+
+func (p *candidate) identity() *Identity {
+	numbered(map[string]any(p.claims))
+	return &Identity{Subject: p.subject, By: "jwt", Claims: p.claims}
+}
