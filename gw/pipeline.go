@@ -53,6 +53,8 @@ func (x *exchange) readHead() error {
 		x.ip = a.Addr().As16()
 		x.remote = net.TCPAddr{IP: x.ip[:], Port: int(a.Port())}
 		ctx.SetRemoteAddr(&x.remote)
+	} else {
+		ctx.SetRemoteAddr(nil) // of a UNIX socket
 	}
 	w.out = append(w.out, "\r\n"...)
 	if err := ctx.Request.Header.Read(w.parser.reset(w.out)); err != nil {

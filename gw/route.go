@@ -134,9 +134,10 @@ type target struct {
 	filterNames []string
 	// wantsMatched: one of the filters wants to see what the match has taken of the path: of prefix, its path_prefix.
 	wantsMatched bool
-	ends         bool // one of them wants to know when exchanges end
-	calls        bool // one of them sends requests of its own
-	requestBody  int  // the whole of the request's body is needed, of so many bytes at most; 0: it is not
+	ends         bool  // one of them wants to know when exchanges end
+	calls        bool  // one of them sends requests of its own
+	maxBody      int64 // what a body may be, of those that come in pieces; -1: anything
+	requestBody  int   // the whole of the request's body is needed, of so many bytes at most; 0: it is not
 	prefix       string
 	clusters     []*lb.Cluster // none: a filter answers
 	split        *split.Split  // nil: there is one cluster at most
@@ -191,8 +192,13 @@ func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *
 
 // setFilters gives the route its filters, and notes what they need.
 func (t *target) setFilters(list []filter.Filter) {
-	t.filters, t.requestBody, t.ends = list, 0, false
+	t.filters, t.requestBody, t.ends, t.maxBody = list, 0, false, -1
 	for _, f := range list {
+		if b, ok := f.(filter.BodyBound); ok {
+			if n := b.MaxBody(); t.maxBody < 0 || n < t.maxBody {
+				t.maxBody = n
+			}
+		}
 		if b, ok := f.(filter.RequestBody); ok {
 			if n := b.RequestBody(); t.requestBody == 0 || n < t.requestBody {
 				t.requestBody = n

@@ -58,7 +58,7 @@ func acceptedOf(h *fasthttp.RequestHeader) (a accepted) {
 		}
 	}
 	for i := range a {
-		if a[i] < 0 && (coding(i) != identity || others == 0) {
+		if a[i] < 0 { // identity too
 			a[i] = others
 		}
 	}

@@ -26,7 +26,7 @@ func TestBestCoding(t *testing.T) {
 		{"as it is, wanted less", gzipCoding, []string{"identity;q=0.5, gzip;q=0.6"}},
 		{"as it is, refused", identity, []string{"identity;q=0"}},
 		{"only as it is", identity, []string{"identity;q=1, *;q=0"}},
-		{"any does not mean as it is", zstdCoding, []string{"gzip;q=0.1, *;q=0.3"}},
+		{"any, wanted more", zstdCoding, []string{"gzip;q=0.1, *;q=0.3"}},
 		{"case, spaces", gzipCoding, []string{"  GZip ;\tQ=0.3 ,, foo"}},
 		{"another name", gzipCoding, []string{"x-gzip"}},
 		{"several fields", brotliCoding, []string{"gzip;q=0.5", "br"}},
@@ -43,6 +43,15 @@ func TestBestCoding(t *testing.T) {
 		if got := a.best(order); got != c.want {
 			t.Errorf("%s: %v, not %v", c.name, got, c.want)
 		}
+	}
+}
+
+// Any coding is also none.
+func TestAnyCodingIsIdentityToo(t *testing.T) {
+	ctx := asked(t, "/", nil, "Accept-Encoding: gzip;q=0.1, *;q=0.3")
+	a := acceptedOf(&ctx.Request.Header)
+	if got := a.best([]coding{gzipCoding}); got != identity {
+		t.Error(got)
 	}
 }
 

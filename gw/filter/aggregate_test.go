@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -129,6 +130,45 @@ func TestAggregateAllocatesNothing(t *testing.T) {
 	SetCaller(ctx, callerFunc(func(done func(*fasthttp.Response, error)) { done(resp, nil) }))
 	if n := testing.AllocsPerRun(100, func() { f.Request(ctx) }); n != 0 && !poolsLeak() {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// A failure is one request's: the next one, in the same room, has its part.
+func TestAggregateForgetsFailures(t *testing.T) {
+	f := New(Config{Aggregate: &Aggregate{Parts: []Part{{Key: "a", Cluster: "ca", Path: "/a", OnFailure: FailNull}}}})
+	for i := range 20 {
+		ctx := parsed(t)
+		want := `{"a":null}`
+		var resp *fasthttp.Response
+		err := ErrCallTimeout
+		if i%2 == 1 {
+			want, resp, err = `{"a":1}`, response(200, "1"), nil
+		}
+		run(t, f, ctx, callerFunc(func(done func(*fasthttp.Response, error)) { done(resp, err) }))
+		if got := string(ctx.Response.Body()); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
+}
+
+// What takes a while to look at does not hold who brings it, which may be a loop.
+func TestAggregateLooksAtLargePartsElsewhere(t *testing.T) {
+	f := New(Config{Aggregate: &Aggregate{Parts: []Part{{Key: "a", Cluster: "ca", Path: "/a"}}}})
+	for n, goroutines := range map[int]bool{100: false, 1 << 19: true} {
+		ctx := parsed(t)
+		resumed := make(chan string, 1)
+		SetResume(ctx, func(Result) {
+			stack := make([]byte, 16<<10)
+			resumed <- string(stack[:runtime.Stack(stack, false)])
+		})
+		SetCaller(ctx, callerFunc(func(done func(*fasthttp.Response, error)) {
+			go done(response(200, `"`+strings.Repeat("a", n)+`"`), nil)
+		}))
+		if f.Request(ctx) == Wait {
+			if stack := <-resumed; strings.Contains(stack, ".answered(") == goroutines {
+				t.Errorf("%d bytes: resumed by\n%s", n, stack)
+			}
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ type JWT struct {
 	// Cache is how many verified tokens are remembered; 0: 10,000.
 	Cache int `yaml:"cache"`
 	// InlineChecks is how many signatures per second are checked on the loops; those above are checked beside them, so that a
-	// flood of forged tokens does not hold up other requests. 0: 1000, which is 6 % of a CPU for ES256.
+	// flood of forged tokens does not hold up other requests. 0: 1000, less than a tenth of a CPU for ES256 (BenchmarkJWT).
 	InlineChecks int `yaml:"inline_checks"`
 }
 

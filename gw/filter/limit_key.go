@@ -1,10 +1,10 @@
 package filter
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
-	"math/bits"
 	"net"
 	"net/netip"
 	"strings"
@@ -101,6 +101,24 @@ type keyer struct {
 	key    LimitKey
 	header string
 	prefix Prefix
+	salt   []byte // not nil: the hashes are those of all processes with the same
+}
+
+// saltOf is the salt of a name.
+func saltOf(name string) []byte {
+	sum := sha256.Sum256([]byte(name))
+	return sum[:16]
+}
+
+// sum hashes a key of some kind. What processes share they call by SHA-256: no client can make a key that counts with another's.
+func (k *keyer) sum(kind byte, key []byte) uint64 {
+	if k.salt == nil {
+		return maphash.Bytes(keySeed, key) + uint64(kind)*0x9E3779B97F4A7C15
+	}
+	var room [128]byte
+	b := append(append(append(room[:0], k.salt...), kind), key...)
+	sum := sha256.Sum256(b)
+	return binary.BigEndian.Uint64(sum[:])
 }
 
 func newKeyer(k LimitKey, p Prefix) keyer {
@@ -113,22 +131,24 @@ func newKeyer(k LimitKey, p Prefix) keyer {
 	if p.V6 == 0 {
 		p.V6 = 64
 	}
-	return keyer{k, k.header(), p}
+	return keyer{key: k, header: k.header(), prefix: p}
 }
 
-// hash is the key's. Requests that do not have one, no identity or no such header, have that of their client: they are not free, and do not
-// take from each other.
+// hash is the key's. Requests that do not have one, no identity or no such header, have that of their client: they are not free,
+// and do not take from each other.
 func (k *keyer) hash(ctx *fasthttp.RequestCtx) uint64 {
 	switch {
 	case k.header != "":
 		if v := ctx.Request.Header.Peek(k.header); len(v) > 0 {
-			return maphash.Bytes(keySeed, v) * 3 // no address's, though it may have the same bytes
+			return k.sum('h', v)
 		}
 	case k.key == ByRoute:
-		return maphash.String(keySeed, string(ByRoute))
+		return k.sum('r', nil)
 	case k.key == ByIdentity:
 		if id := IdentityOf(ctx); id != nil {
-			return maphash.String(keySeed, id.Subject) ^ bits.RotateLeft64(maphash.String(keySeed, id.By), 31)
+			var room [64]byte
+			b := append(append(append(room[:0], id.By...), 0), id.Subject...)
+			return k.sum('i', b)
 		}
 	}
 	return k.client(ctx)
@@ -150,5 +170,5 @@ func (k *keyer) client(ctx *fasthttp.RequestCtx) uint64 {
 			binary.BigEndian.PutUint64(b[8:], lo&^(^uint64(0)>>max(length-64, 0)))
 		}
 	}
-	return maphash.Bytes(keySeed, b[:])
+	return k.sum('c', b[:])
 }

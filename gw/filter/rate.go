@@ -26,7 +26,8 @@ func (r *Rate) UnmarshalText(text []byte) error {
 	}
 	var e engine.Rate
 	if err := e.UnmarshalText([]byte(number + "/" + unit)); err != nil {
-		return fmt.Errorf("%q is not a rate: a number per second, minute, hour or day, as in 1000/s, 60/m, 5/h or 1M/d, of more than 0 and at most 1M/s", text)
+		return fmt.Errorf("%q is not a rate: a number per second, minute, hour or day, as in 1000/s, 60/m, 5/h or 1M/d, "+
+			"of more than 0 and at most 1M/s", text)
 	}
 	*r = Rate(float64(e) / per)
 	return nil

@@ -36,9 +36,11 @@ type RateLimit struct {
 	Shadow bool `yaml:"shadow"`
 	// Status is 400 to 599; 0: 429.
 	Status int `yaml:"status"`
-	// Keys is how many keys are told apart at a time, up to 10 million; 0: 100,000. Each has 32 bytes, for each limit. If more than those
-	// are in debt, new keys share a few buckets: see limit.Table.
+	// Keys is how many keys are told apart at a time, up to 10 million; 0: 100,000. Each has 32 bytes, for each limit. If more
+	// than those are in debt, new keys share a few buckets: see limit.Table.
 	Keys int `yaml:"keys"`
+	// Redis has all processes count together; it needs a name.
+	Redis *SharedLimit `yaml:"redis"`
 }
 
 // RateBurst is one of several limits.
@@ -93,6 +95,9 @@ func (f *RateLimit) validate(report func(path, message string)) {
 		report("cost", fmt.Sprintf("cost %d: 1 or more", f.Cost))
 	}
 	validateLimit(f.Key, f.Prefix, f.Status, f.Keys, report)
+	if f.Redis != nil {
+		f.Redis.validate(f.Name, under("redis", report))
+	}
 }
 
 // rateLimit is a RateLimit, ready for use.
@@ -106,12 +111,31 @@ type rateLimit struct {
 	items  [][]byte // of RateLimit, by limit: what stands before the figures
 	now    func() int64
 	told   sync.Pool
+
+	// Of those that processes share:
+	shared  *sharedTable
+	release string // its key
+	failure OnFailure
+	alone   int64 // what a request costs while nothing is known of the others
 }
 
 func newRateLimit(cfg RateLimit) *rateLimit {
 	status, keys := limitDefaults(cfg.Key, cfg.Status, cfg.Keys)
-	f := &rateLimit{
-		keyer: newKeyer(cfg.Key, cfg.Prefix), table: tables.get(&cfg, keys), cost: max(1, cfg.Cost), status: status, shadow: cfg.Shadow, now: sinceStart,
+	f := &rateLimit{keyer: newKeyer(cfg.Key, cfg.Prefix), cost: max(1, cfg.Cost), status: status, shadow: cfg.Shadow, now: sinceStart}
+	limits, id := tableOf(&cfg, keys)
+	fresh := func() *limit.Table { return limit.NewTable(keys, limits...) }
+	switch {
+	case cfg.Redis != nil:
+		f.shared, f.release = ledgers.get(&cfg, id, fresh)
+		f.table, f.failure, f.alone = f.shared.table, cfg.Redis.OnFailure, f.cost*int64(max(1, cfg.Redis.Nodes))
+		f.salt = saltOf(id)
+		for _, l := range cfg.limits() { // a share is at least one request
+			f.alone = max(f.cost, min(f.alone, l.burst()))
+		}
+	case cfg.Name != "":
+		f.table = tables.get(id, fresh)
+	default:
+		f.table = fresh()
 	}
 	for i, l := range cfg.limits() {
 		if i > 0 {
@@ -149,7 +173,17 @@ func (t *told) Close() error {
 
 // Request implements Filter.
 func (f *rateLimit) Request(ctx *fasthttp.RequestCtx) Result {
-	v := f.table.Take(f.hash(ctx), f.now(), f.cost)
+	cost := f.cost
+	if f.shared != nil && f.shared.node.Down() {
+		switch {
+		case f.failure == Open || f.failure == Closed && f.shadow:
+			return Continue
+		case f.failure == Closed:
+			return Refuse(ctx, fasthttp.StatusServiceUnavailable, "limits are not known", &noLedger)
+		}
+		cost = f.alone
+	}
+	v := f.table.Take(f.hash(ctx), f.now(), cost)
 	if f.shadow {
 		if !v.OK {
 			ctx.SetUserValue(shadowKey{}, &overRate)
@@ -186,7 +220,14 @@ func (f *rateLimit) Response(ctx *fasthttp.RequestCtx) {
 // seconds is d rounded up.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-var overRate = Refusal{"rate_limit", "rate"}
+// Close ends what runs for the filter.
+func (f *rateLimit) Close() {
+	if f.shared != nil {
+		ledgers.release(f.release)
+	}
+}
+
+var overRate, noLedger = Refusal{"rate_limit", "rate"}, Refusal{"rate_limit", "redis"}
 
 type shadowKey struct{}
 
@@ -204,21 +245,22 @@ type registry struct {
 
 var tables = registry{byName: map[string]weak.Pointer[limit.Table]{}}
 
-// get is the table of a valid configuration, for so many keys.
-func (r *registry) get(cfg *RateLimit, keys int) *limit.Table {
-	var limits []limit.Limit
-	name := fmt.Sprintf("%d %q", keys, cfg.Name)
+// tableOf is what the table of a valid configuration has, and what it is called: the same for those that count together.
+func tableOf(cfg *RateLimit, keys int) (limits []limit.Limit, id string) {
+	id = fmt.Sprintf("%q %d", cfg.Name, keys)
 	for _, l := range cfg.limits() {
 		one, _ := limit.New(float64(l.Rate), l.burst())
 		limits = append(limits, one)
-		name += fmt.Sprint(" ", float64(l.Rate), l.burst())
+		id += fmt.Sprint(" ", float64(l.Rate), " ", l.burst())
 	}
-	if cfg.Name == "" {
-		return limit.NewTable(keys, limits...)
-	}
+	return limits, id
+}
+
+// get is the table that is called id.
+func (r *registry) get(id string, fresh func() *limit.Table) *limit.Table {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.byName[name].Value(); t != nil {
+	if t := r.byName[id].Value(); t != nil {
 		return t
 	}
 	for k, p := range r.byName {
@@ -226,7 +268,7 @@ func (r *registry) get(cfg *RateLimit, keys int) *limit.Table {
 			delete(r.byName, k)
 		}
 	}
-	t := limit.NewTable(keys, limits...)
-	r.byName[name] = weak.Make(t)
+	t := fresh()
+	r.byName[id] = weak.Make(t)
 	return t
 }

@@ -15,17 +15,17 @@ const (
 	countGroup = 16 // two cache lines
 )
 
-// Counts is how many of each key are there at a time: up to a maximum. Safe for concurrent use, without locks. Two that bring a new key
-// at the same instant may both begin a count for it, if a third leaves meanwhile: then it may have one more at a time for each of them, until the
-// second count has ended.
+// Counts is how many of each key are there at a time: up to a maximum. Safe for concurrent use, without locks. Two that bring a
+// new key at the same instant may each begin a count for it, if a third leaves meanwhile: then the second is not counted with
+// the others until it leaves.
 type Counts struct {
 	max    uint64
 	groups [][countGroup]atomic.Uint64
 	shared []atomic.Uint64 // by group: the count of those that have found no word
 }
 
-// NewCounts counts up to max, 1 to MaxCount, of each key, for so many keys that are there at a time, of 16 bytes each. Keys that find all words of their group
-// in use share one count.
+// NewCounts counts up to max, 1 to MaxCount, of each key, for so many keys that are there at a time, of 16 bytes each. Keys that
+// find all words of their group in use share one count.
 func NewCounts(keys, max int) *Counts {
 	n := (2*keys + countGroup - 1) / countGroup
 	return &Counts{max: uint64(max), groups: make([][countGroup]atomic.Uint64, n), shared: make([]atomic.Uint64, n)}

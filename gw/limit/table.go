@@ -43,6 +43,7 @@ type Table struct {
 	groups  []group
 	shared  []atomic.Int64 // by group and limit: the bucket of those that have no cell
 	crowded atomic.Uint64
+	spent   *spent // nil: nobody is told
 }
 
 // NewTable is a table of limits, 1 to MaxLimits, for so many keys at a time, of 32 bytes each and limit. It is of that size from
@@ -55,8 +56,9 @@ func NewTable(keys int, limits ...Limit) *Table {
 // Crowded is how many times a key has found no cell, and shared a bucket.
 func (t *Table) Crowded() uint64 { return t.crowded.Load() }
 
-// Take takes cost units, more than 0, from each of key's buckets, or from none. key is a hash whose bits are all as good, and that no client can foresee;
-// now is in nanoseconds from an instant before the first call, more than 0. Calls that are a little out of order err on the side of the bound.
+// Take takes cost units, more than 0, from each of key's buckets, or from none. key is a hash whose bits are all as good, and
+// that no client can foresee; now is in nanoseconds from an instant before the first call, more than 0. Calls that are a little out
+// of order err on the side of the bound.
 func (t *Table) Take(key uint64, now, cost int64) Verdict {
 	group, _ := bits.Mul64(key, uint64(len(t.groups)))
 	if len(t.limits) == 1 {
@@ -86,6 +88,9 @@ func (t *Table) takeAll(group, key uint64, now, cost int64) (v Verdict) {
 		if !p.OK {
 			for _, p := range taken[:i] {
 				p.undo()
+				if p.cell >= 0 && t.spent != nil {
+					t.spent.units[p.cell].Add(-cost)
+				}
 			}
 			return p.Verdict
 		}
@@ -101,6 +106,7 @@ func (t *Table) takeAll(group, key uint64, now, cost int64) (v Verdict) {
 type permit struct {
 	Verdict
 	at      *atomic.Int64
+	cell    int // of all groups; negative: shared
 	was, is int64
 }
 
@@ -111,46 +117,57 @@ func (p permit) undo() { p.at.CompareAndSwap(p.is, p.was) }
 func (t *Table) take(group, key uint64, i int, now, cost int64) (p permit) {
 	key = name(key, i)
 	for {
-		at, c := t.find(group, key, i, now)
-		p.at = at
-		p.Verdict, p.was, p.is = t.limits[i].take(at, now, cost)
+		p.at, p.cell = t.find(group, key, i, now)
+		p.Verdict, p.was, p.is = t.limits[i].take(p.at, now, cost)
 		p.Limit = i
-		if c == nil {
+		if p.cell < 0 {
 			t.crowded.Add(1)
-		}
-		if c == nil || c.key.Load() == key {
 			return p
 		}
-		// The cell has become another key's after find, or has been merged: what that key now lacks it has too little, not too much.
+		if t.cell(p.cell).key.Load() == key {
+			if p.OK && t.spent != nil {
+				t.spent.add(p.cell, cost)
+			}
+			return p
+		}
+		// The cell has become another key's after find, or has been merged: if that key now lacks something, it has too little,
+		// not too much.
 		if p.OK {
 			p.undo()
 		}
 	}
 }
 
+// cell is the cell of that number.
+func (t *Table) cell(n int) *cell { return &t.groups[n/groupCells][n%groupCells] }
+
 // name is the key of limit i's cell, in the same group and from the same line on as that of the others.
 func name(key uint64, i int) uint64 {
-	key ^= uint64(i) << 8
+	key = key&^(3<<8) | uint64(i)<<8
 	if key < firstKey {
 		key += firstKey
 	}
 	return key
 }
 
-// find is key's bucket, which may be a new one, and its cell; no cell if the bucket is shared.
-func (t *Table) find(group, key uint64, i int, now int64) (*atomic.Int64, *cell) {
+// limitOf is which limit a name is of.
+func limitOf(name uint64) int { return int(name >> 8 & 3) }
+
+// find is key's bucket, which may be a new one, and its cell; negative if the bucket is shared.
+func (t *Table) find(group, key uint64, i int, now int64) (*atomic.Int64, int) {
 	g := &t.groups[group]
 	home := key * lineCells
 	for {
 		var free *cell
 		var was uint64
 		for k := range uint64(groupCells) {
-			c := &g[(home+k)%groupCells]
+			at := (home + k) % groupCells
+			c := &g[at]
 			is := c.key.Load()
 			if is == key {
-				return &c.full, c
+				return &c.full, int(group*groupCells + at)
 			}
-			if free == nil && (is == empty || c.full.Load() <= now) {
+			if free == nil && (is == empty || c.full.Load() <= now && !t.unreported(group*groupCells+at)) {
 				free, was = c, is
 			}
 			if is == empty {
@@ -158,20 +175,18 @@ func (t *Table) find(group, key uint64, i int, now int64) (*atomic.Int64, *cell)
 			}
 		}
 		if free == nil {
-			return &t.shared[int(group)*len(t.limits)+i], nil
+			return &t.shared[int(group)*len(t.limits)+i], -1
 		}
 		if free.key.CompareAndSwap(was, key) {
-			if c := g.settle(key, home, now); c != nil {
-				return &c.full, c
-			}
+			g.settle(key, home, now) // and look for it again, as it may stand elsewhere
 		}
 	}
 }
 
-// settle is the cell that key, which has just got one, is to use. Two that look for a cell at once see the same cells in the same
+// settle leaves one of the cells that are key's, which has just got one. Two that look for a cell at once see the same cells in the same
 // order, but not at the same instant, so each may get one: then the first in that order stays, and takes over what the others
 // owe. Who has taken from one of those sees afterwards that it is not the key's any more.
-func (g *group) settle(key, home uint64, now int64) *cell {
+func (g *group) settle(key, home uint64, now int64) {
 	var first *cell
 	for k := range uint64(groupCells) {
 		c := &g[(home+k)%groupCells]
@@ -185,7 +200,6 @@ func (g *group) settle(key, home uint64, now int64) *cell {
 			}
 		}
 	}
-	return first // nil: it was merged away meanwhile, by one that has seen more
 }
 
 // owe moves the instant at which c is full.

@@ -173,7 +173,6 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 			cel.Overload("cidr_string_string", []*cel.Type{cel.StringType, cel.StringType}, cel.BoolType, cel.BinaryBinding(cidr)),
 			cel.Overload("cidr_string_list", []*cel.Type{cel.StringType, cel.ListType(cel.StringType)}, cel.BoolType, cel.BinaryBinding(cidr))),
 		ext.Strings(),
-		cel.CrossTypeNumericComparisons(true), // a claim's number is a double
 		cel.ParserExpressionSizeLimit(maxSource),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), prefixLiterals{}),
 	)

@@ -147,9 +147,6 @@ func (m *headerMap) Find(key ref.Val) (ref.Val, bool) {
 	case 0:
 		return nil, false
 	case 1:
-		if len(all[0]) == 0 && !m.has(string(name)) { // fasthttp's own fields are never missing
-			return nil, false
-		}
 		return types.String(all[0]), true
 	default:
 		var s strings.Builder
@@ -161,15 +158,6 @@ func (m *headerMap) Find(key ref.Val) (ref.Val, bool) {
 		}
 		return types.String(s.String()), true
 	}
-}
-
-func (m *headerMap) has(name string) bool {
-	for k := range m.h.All() {
-		if strings.EqualFold(string(k), name) {
-			return true
-		}
-	}
-	return false
 }
 
 // whole is the headers as a map of CEL's, names in lower case.

@@ -1,0 +1,106 @@
+package filter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/gw/limit"
+	"sluice/gw/limit/redis"
+)
+
+// SharedLimit has all processes that have a limit of the same name count together, in a Redis or Valkey. No request waits for it:
+// each process decides by what it knows, and tells and asks every interval. In any time t, n processes let through no more than
+// burst + rate·t + (n-1)·(rate·interval + what was free when they last asked); it is paid back later.
+type SharedLimit struct {
+	redis.Config `yaml:",inline"`
+	// Interval is 1 ms to 10 s; 0: 20 ms.
+	Interval time.Duration `yaml:"interval"`
+	// OnFailure is what happens while the server does not answer, from the beginning on; empty: local.
+	OnFailure OnFailure `yaml:"on_failure"`
+	// Nodes is how many processes there are, for their shares in local; 0: 1.
+	Nodes int `yaml:"nodes"`
+}
+
+// OnFailure is what a limit does without what it needs.
+type OnFailure string
+
+// The choices.
+const (
+	// Local has each process let through its own share: 1/nodes of the limit.
+	Local OnFailure = "local"
+	// Open lets everything through.
+	Open OnFailure = "open"
+	// Closed refuses everything, with 503.
+	Closed OnFailure = "closed"
+)
+
+// Choices are the values that a file may have.
+func (OnFailure) Choices() []string { return []string{string(Local), string(Open), string(Closed)} }
+
+const defaultInterval = 20 * time.Millisecond
+
+func (s *SharedLimit) validate(name string, report func(path, message string)) {
+	if name == "" {
+		report("", "what processes share needs a name, in rate_limit")
+	}
+	s.Config.Validate(report)
+	if s.Interval != 0 && (s.Interval < time.Millisecond || s.Interval > 10*time.Second) {
+		report("interval", fmt.Sprintf("interval %v: 1ms to 10s", s.Interval))
+	}
+	if s.OnFailure != "" && !slices.Contains(s.OnFailure.Choices(), string(s.OnFailure)) {
+		report("on_failure", fmt.Sprintf("%q is not one of %s", string(s.OnFailure), strings.Join(s.OnFailure.Choices(), ", ")))
+	}
+	if s.Nodes < 0 || s.Nodes > 10_000 {
+		report("nodes", fmt.Sprintf("%d nodes: 1 to 10000", s.Nodes))
+	}
+}
+
+// sharedTable is a table with the goroutine that tells of it, for all filters that have the same.
+type sharedTable struct {
+	table *limit.Table
+	node  *redis.Node
+	uses  int
+}
+
+// sharedTables are those in use, by all that makes them what they are. A filter that is closed gives its use back.
+type sharedTables struct {
+	mu  sync.Mutex
+	all map[string]*sharedTable
+}
+
+var ledgers = sharedTables{all: map[string]*sharedTable{}}
+
+// get is the table of a configuration and its key in s.
+func (s *sharedTables) get(cfg *RateLimit, id string, fresh func() *limit.Table) (*sharedTable, string) {
+	interval := cfg.Redis.Interval
+	if interval == 0 {
+		interval = defaultInterval
+	}
+	key := fmt.Sprintf("%s %q %v", id, cfg.Redis.Config, interval)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.all[key]
+	if t == nil {
+		t = &sharedTable{table: fresh()}
+		t.table.Share()
+		t.node = redis.Start(cfg.Redis.Config, id, t.table, interval, sinceStart)
+		s.all[key] = t
+	}
+	t.uses++
+	return t, key
+}
+
+// release gives a use back.
+func (s *sharedTables) release(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.all[key]; t.uses > 1 {
+		t.uses--
+	} else {
+		delete(s.all, key)
+		t.node.Close()
+	}
+}

@@ -1,0 +1,216 @@
+package redis
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sluice/gw/limit"
+)
+
+// server is a Redis of its own, on the same port whenever it is started.
+type server struct {
+	t    *testing.T
+	addr string
+	args []string
+	cmd  *exec.Cmd
+}
+
+func newServer(t *testing.T, args ...string) *server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("no redis-server here")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, addr: l.Addr().String(), args: args}
+	l.Close()
+	t.Cleanup(s.kill)
+	s.start()
+	return s
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	_, port, _ := net.SplitHostPort(s.addr)
+	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", s.t.TempDir()}, s.args...)
+	s.cmd = exec.Command("redis-server", args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	until(s.t, "redis-server answers", func() bool {
+		c, err := net.Dial("tcp", s.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+func (s *server) kill() {
+	if s.cmd != nil {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in 10 s: %s", what)
+		}
+	}
+}
+
+// process is a gateway's part: a table and its node.
+type process struct {
+	*Node
+	table *limit.Table
+	clock func() int64
+}
+
+func newProcess(t *testing.T, s *server, rate float64, burst int64, every time.Duration) *process {
+	t.Helper()
+	l, ok := limit.New(rate, burst)
+	if !ok {
+		t.Fatal("no limit")
+	}
+	p := &process{table: limit.NewTable(1000, l)}
+	p.table.Share()
+	began := time.Now().Add(-time.Duration(1+len(t.Name())) * time.Hour) // no two processes have the same
+	p.clock = func() int64 { return int64(time.Since(began)) }
+	p.Node = Start(Config{Address: s.addr}, "test", p.table, every, p.clock)
+	t.Cleanup(p.Close)
+	until(t, "the server is known to be there", func() bool { return !p.Down() })
+	return p
+}
+
+func (p *process) take(key uint64) bool { return p.table.Take(key, p.clock(), 1).OK }
+
+// What one process has given, the other knows soon.
+func TestProcessesShare(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	s := newServer(t)
+	a, b := newProcess(t, s, 1.0/3600, 10, time.Millisecond), newProcess(t, s, 1.0/3600, 10, time.Millisecond)
+	const key = 7 << 40
+	for range 8 {
+		a.take(key)
+	}
+	ledger, err := Open(Config{Address: s.addr}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ledger.Close()
+	until(t, "a has told", func() bool {
+		c := []limit.Charge{{Key: key}}
+		return ledger.Charge(t.Context(), c) == nil && c[0].Ahead > 7*time.Hour
+	})
+	other := uint64(8 << 40)
+	if !b.take(key) || !b.take(other) {
+		t.Fatal("refused")
+	}
+	until(t, "b knows that one is left", func() bool { return b.table.Take(key, b.clock(), 100).Left == 1 })
+	if !b.take(key) || b.take(key) {
+		t.Error("not one more")
+	}
+	if v := b.table.Take(other, b.clock(), 100); v.Left != 9 {
+		t.Errorf("another key has %d left, not 9", v.Left)
+	}
+	a.Close()
+	b.Close()
+	ledger.Close()
+	s.kill()
+}
+
+// Two that offer far more than the limit: no more than burst and rate·t, and what may come of a round.
+func TestOvershoot(t *testing.T) {
+	s := newServer(t)
+	const rate, burst, every = 10_000, 1000, 20 * time.Millisecond
+	var given atomic.Int64
+	ps := []*process{newProcess(t, s, rate, burst, every), newProcess(t, s, rate, burst, every)}
+	began := time.Now()
+	done := make(chan struct{})
+	for _, p := range ps {
+		go func() {
+			for time.Since(began) < 2*time.Second {
+				for range 64 {
+					if p.take(7 << 40) {
+						given.Add(1)
+					}
+				}
+				time.Sleep(100 * time.Microsecond) // far more than the limit, and time for the others
+			}
+			done <- struct{}{}
+		}()
+	}
+	<-done
+	<-done
+	seconds := time.Since(began).Seconds()
+	bound := burst + rate*seconds
+	got := float64(given.Load())
+	t.Logf("%.0f given of %.0f in %.2f s: %+.2f %%", got, bound, seconds, 100*(got/bound-1))
+	// Besides the bound, what the first round lets through, and a machine that is busy: a round may take its whole timeout.
+	if got > bound+burst+rate*(reportTimeout+every).Seconds() || got < 0.5*bound {
+		t.Errorf("%.0f given of %.0f", got, bound)
+	}
+}
+
+// A server that is killed is known to be down, with an error that says no more than where; one that is back is used again.
+func TestServerKilled(t *testing.T) {
+	s := newServer(t)
+	p := newProcess(t, s, 1.0/3600, 10, time.Millisecond)
+	const key = 7 << 40
+	p.take(key)
+	s.kill()
+	p.take(key)
+	until(t, "the server is known to be down", p.Down)
+	if err := p.Err(); err == nil || !strings.Contains(err.Error(), "redis") {
+		t.Errorf("down for %v", err)
+	}
+	if !p.take(key) {
+		t.Error("refused while the server is down")
+	}
+	s.start()
+	until(t, "the server is known to be back", func() bool { return !p.Down() })
+	q := newProcess(t, s, 1.0/3600, 10, time.Millisecond)
+	p.take(key)
+	q.take(key)
+	// What was taken while it was down has been told too, but not what it has forgotten.
+	until(t, "another process knows", func() bool { return q.table.Take(key, q.clock(), 100).Left <= 6 })
+}
+
+// A password that is wrong, or not there, is an error without the password.
+func TestPassword(t *testing.T) {
+	s := newServer(t, "--requirepass", "sesame")
+	file := filepath.Join(t.TempDir(), "password")
+	for _, c := range []struct {
+		password string
+		ok       bool
+	}{{"sesame\n", true}, {"sesame", true}, {"mustard", false}} {
+		if err := os.WriteFile(file, []byte(c.password), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open(Config{Address: s.addr, PasswordFile: file}, "x")
+		if err == nil {
+			err = l.Ping(t.Context())
+			l.Close()
+		}
+		if (err == nil) != c.ok || err != nil && strings.Contains(err.Error(), "mustard") {
+			t.Errorf("%q: %v", c.password, err)
+		}
+	}
+	if _, err := Open(Config{Address: s.addr, PasswordFile: file + "x"}, "x"); err == nil {
+		t.Error("no file, no error")
+	}
+}
