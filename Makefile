@@ -5,7 +5,7 @@ REVISION = $(shell git describe --always --dirty=+ --abbrev=12 2>/dev/null)
 # What is needed beside Go, as command:package of Debian. The race detector is linked by gcc; curl and those after dnsmasq
 # are the servers and clients between which the gateway is tried.
 TEST_NEEDS = gcc:gcc curl:curl ip:iproute2 dnsmasq:dnsmasq-base nginx:nginx apache2:apache2-bin lighttpd:lighttpd \
-	ab:apache2-utils h2load:nghttp2-client node:nodejs node:node-ws
+	ab:apache2-utils h2load:nghttp2-client node:nodejs node:node-ws redis-server:redis-server
 # The peers of the benchmark, and the load generators that its own is compared with.
 BENCH_NEEDS = haproxy:haproxy nginx:nginx nginx:libnginx-mod-stream wrk:wrk h2load:nghttp2-client
 

@@ -17,6 +17,7 @@ type pause struct {
 	next   int    // the filter that goes on
 	limit  int    // of the body that is collected; 0: it is not
 	waits  bool   // a filter does
+	back   bool   // it is the response that waits, which is whole
 	gone   bool   // nobody waits for the answer any more: it ends with the filter's wait
 }
 
@@ -61,6 +62,13 @@ func (x *exchange) standBy(next int, data []byte) {
 func (x *exchange) resumed(r filter.Result) {
 	if x.pause.gone {
 		x.w.release(x)
+		return
+	}
+	if x.pause.back {
+		next := x.pause.next
+		x.pause = pause{}
+		x.setDeadline()
+		x.respond(next)
 		return
 	}
 	next, data := x.goOn()

@@ -307,9 +307,24 @@ func (x *exchange) transformed(b []byte, last bool) ([]byte, error) {
 func (x *exchange) collected() {
 	x.leave()
 	x.responseWhole = 0
-	for i := len(x.target.filters) - 1; i >= 0; i-- {
-		x.target.filters[i].Response(x.ctx)
+	x.headed = false
+	x.respond(len(x.target.filters) - 1)
+}
+
+// respond has the filters from the i-th down see the response, which is whole, and then it goes out.
+func (x *exchange) respond(i int) {
+	for ; i >= 0; i-- {
+		f, ok := x.target.filters[i].(filter.ResponseWaiter)
+		if !ok {
+			x.target.filters[i].Response(x.ctx)
+			continue
+		}
+		if f.ResponseWait(x.ctx) == filter.Wait {
+			x.pause = pause{waits: true, back: true, next: i - 1}
+			x.by.client = 0
+			x.arm()
+			return
+		}
 	}
-	x.status, x.headed = 0, false
 	x.answerFiltered(len(x.target.filters))
 }

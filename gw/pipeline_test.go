@@ -218,6 +218,47 @@ func TestFilterNeedsWholeBodies(t *testing.T) {
 	}
 }
 
+// late is whole, and takes its time for responses.
+type late struct {
+	whole
+	waits chan func(filter.Result)
+}
+
+func (f *late) ResponseWait(ctx *fasthttp.RequestCtx) filter.Result {
+	f.Response(ctx)
+	f.waits <- filter.Resume(ctx)
+	return filter.Wait
+}
+
+func TestFilterWaitsWithTheResponse(t *testing.T) {
+	rec := recordOK(t)
+	e := newEdge(t, Config{}, []Route{{Match: prefix("/late"), Cluster: "c"}, {Cluster: "c"}}, cluster("c", rec.address))
+	f := &late{whole{limit: 100}, make(chan func(filter.Result), 8)}
+	outer := &probe{response: func(ctx *fasthttp.RequestCtx) { ctx.Response.Header.Set("X-Outer", string(ctx.Response.Body())) }}
+	e.with(t, "/late", outer, f)
+	c, other := e.dial(t), e.dial(t)
+	for range 2 {
+		c.ask("/late")
+		resume := <-f.waits
+		if status, _ := other.get("/"); status != 200 {
+			t.Fatalf("%d", status)
+		}
+		resume(filter.Continue)
+		if resp, body := c.answer("GET"); resp.StatusCode != 200 || body != "[OK]" || resp.Header.Get("X-Outer") != "[OK]" {
+			t.Errorf("%d %q %v", resp.StatusCode, body, resp.Header)
+		}
+	}
+	c.ask("/late")
+	resume := <-f.waits
+	must(t, c.SetLinger(0))
+	c.Close()
+	eventually(t, "the connection has ended", func() bool { return e.listener.Open() == 1 })
+	resume(filter.Continue)
+	eventually(t, "all have ended", func() bool { return outer.ended.Load() == 3 && f.ended.Load() == 3 })
+	other.Close()
+	e.settles(t)
+}
+
 // shout transforms bodies as they come.
 type shout struct {
 	probe

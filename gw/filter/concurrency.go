@@ -45,18 +45,18 @@ type concurrency struct {
 func newConcurrency(cfg Concurrency) *concurrency {
 	status, keys := limitDefaults(cfg.Key, cfg.Status, cfg.Keys)
 	f := &concurrency{keyer: newKeyer(cfg.Key, cfg.Prefix), counts: limit.NewCounts(keys, cfg.Max), status: status, shadow: cfg.Shadow}
-	f.places.New = func() any { return &place{by: f} }
+	f.places.New = func() any { return &stay{by: f} }
 	return f
 }
 
-// place is a request that is under way: a user value, which ends with the exchange.
-type place struct {
+// stay is a request that is under way: a user value, which ends with the exchange.
+type stay struct {
 	limit.Place
 	by *concurrency
 }
 
 // Close implements io.Closer, for fasthttp.
-func (p *place) Close() error {
+func (p *stay) Close() error {
 	p.Leave()
 	p.by.places.Put(p)
 	return nil
@@ -67,7 +67,7 @@ func (f *concurrency) Request(ctx *fasthttp.RequestCtx) Result {
 	entered, ok := f.counts.Enter(f.hash(ctx))
 	switch {
 	case ok:
-		p := f.places.Get().(*place)
+		p := f.places.Get().(*stay)
 		p.Place = entered
 		ctx.SetUserValue(f, p)
 		return Continue

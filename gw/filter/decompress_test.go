@@ -50,8 +50,8 @@ func encodedBy(t testing.TB, encoding, s string) []byte {
 	return b.Bytes()
 }
 
-// coded are the encodings, by the names in encodedBy.
-var coded = map[string]coding{"gzip": gzipCoding, "br": brotliCoding, "zstd": zstdCoding, "deflate": deflateCoding, "flate": deflateCoding}
+// codedAs are the encodings, by the names in encodedBy.
+var codedAs = map[string]coding{"gzip": gzipCoding, "br": brotliCoding, "zstd": zstdCoding, "deflate": deflateCoding, "flate": deflateCoding}
 
 // decodedInPieces gives src to a decoder in pieces of n bytes.
 func decodedInPieces(c coding, l limits, src []byte, n int) (out []byte, err error) {
@@ -70,7 +70,7 @@ func TestDecodedBodies(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	l := limits{ratio: 100}
 	for _, want := range []string{"", "a", words(100_000)} {
-		for e, c := range coded {
+		for e, c := range codedAs {
 			src := encodedBy(t, e, want)
 			for _, n := range []int{1, 4096, 1 << 20} {
 				if got, err := decodedInPieces(c, l, src, n); err != nil || string(got) != want {
@@ -92,7 +92,7 @@ func TestDecodedBodies(t *testing.T) {
 			d.Close()
 		}
 	}
-	for e, c := range coded { // no content at all
+	for e, c := range codedAs { // no content at all
 		if got, err := decodedInPieces(c, l, nil, 1); err != nil || len(got) > 0 {
 			t.Errorf("%s: %q, %v", e, got, err)
 		}
@@ -100,7 +100,7 @@ func TestDecodedBodies(t *testing.T) {
 	// Members of gzip and frames of zstd may follow one another.
 	for _, e := range []string{"gzip", "zstd"} {
 		src := append(encodedBy(t, e, "one, "), encodedBy(t, e, "two")...)
-		if got, err := decodedInPieces(coded[e], l, src, 5); err != nil || string(got) != "one, two" {
+		if got, err := decodedInPieces(codedAs[e], l, src, 5); err != nil || string(got) != "one, two" {
 			t.Errorf("%s: %q, %v", e, got, err)
 		}
 	}
@@ -111,7 +111,7 @@ func TestDecodedPiecesAreNotHeldBack(t *testing.T) {
 	f := New(Config{Compress: &Compress{}})
 	for _, e := range []string{"gzip", "br", "zstd"} {
 		tr := f.(Streamer).Stream(flowing(t, f, e))
-		d := newDecoder(coded[e], limits{ratio: 100})
+		d := newDecoder(codedAs[e], limits{ratio: 100})
 		for range 3 {
 			piece, err := tr.Append(nil, []byte("data: 1\n\n"), false)
 			if err != nil {
@@ -132,7 +132,7 @@ func TestHostileEncodedBodies(t *testing.T) {
 	zeros := strings.Repeat("\x00", 4<<20)
 	letters := strings.Repeat("a", 60<<10)
 	some := words(256<<10 + 1)
-	for e, c := range coded {
+	for e, c := range codedAs {
 		good := encodedBy(t, e, some[:5000])
 		flipped := bytes.Clone(good)
 		flipped[0] ^= 0xff
@@ -358,7 +358,7 @@ func TestDecompressFromAllLoops(t *testing.T) {
 	for i := range 8 {
 		all.Go(func() {
 			want := strings.Repeat(string(rune('a'+i)), 1000) + words(5000)
-			for e, c := range coded {
+			for e, c := range codedAs {
 				src := encodedBy(t, e, want)
 				for n := 30; n < 3000; n *= 10 {
 					if got, err := decodedInPieces(c, limits{ratio: 100}, src, n); err != nil || string(got) != want {
@@ -393,7 +393,7 @@ func TestDecompressIsValidated(t *testing.T) {
 
 // Whatever comes, and in whatever pieces, the two ways of decoding agree, and the limits hold.
 func FuzzDecoder(f *testing.F) {
-	for e, c := range coded {
+	for e, c := range codedAs {
 		f.Add(encodedBy(f, e, "hello, hello, hello"), uint8(c), 3)
 		f.Add(encodedBy(f, e, strings.Repeat("a", 100_000)), uint8(c), 50)
 	}
@@ -431,7 +431,7 @@ func TestDecompressOfNothingAllocatesNothing(t *testing.T) {
 
 // Nothing of a body that was given up is in the next one.
 func TestDecodersForgetWhatWasGivenUp(t *testing.T) {
-	for e, c := range coded {
+	for e, c := range codedAs {
 		long := encodedBy(t, e, words(20_000))
 		for _, src := range [][]byte{long, long[:3000], append(encodedBy(t, e, "a"), encodedBy(t, e, "b")...)} {
 			d := newDecoder(c, limits{bytes: 1, ratio: 100})

@@ -49,11 +49,14 @@ type Config struct {
 	BodyLimit   *BodyLimit   `yaml:"body_limit"`
 
 	// What becomes of it.
-	Headers    *Headers    `yaml:"headers"`
-	Rewrite    *Rewrite    `yaml:"rewrite"`
-	RequestID  *RequestID  `yaml:"request_id"`
-	Compress   *Compress   `yaml:"compress"`
-	Decompress *Decompress `yaml:"decompress"`
+	Headers      *Headers      `yaml:"headers"`
+	Rewrite      *Rewrite      `yaml:"rewrite"`
+	RequestID    *RequestID    `yaml:"request_id"`
+	Query        *Query        `yaml:"query"`
+	JSONBody     *JSONBody     `yaml:"json_body"`
+	BodyTemplate *BodyTemplate `yaml:"body_template"`
+	Compress     *Compress     `yaml:"compress"`
+	Decompress   *Decompress   `yaml:"decompress"`
 
 	// What browsers go by.
 	CORS            *CORS            `yaml:"cors"`
@@ -89,6 +92,9 @@ func (c *Config) keys() []key {
 		{"headers", c.Headers != nil, c.Headers.validate, func() Filter { return c.Headers }},
 		{"rewrite", c.Rewrite != nil, c.Rewrite.validate, func() Filter { return newRewrite(*c.Rewrite) }},
 		{"request_id", c.RequestID != nil, c.RequestID.validate, func() Filter { return newRequestID(*c.RequestID) }},
+		{"query", c.Query != nil, c.Query.validate, func() Filter { return newQuery(*c.Query) }},
+		{"json_body", c.JSONBody != nil, c.JSONBody.validate, func() Filter { return newJSONBody(*c.JSONBody) }},
+		{"body_template", c.BodyTemplate != nil, c.BodyTemplate.validate, func() Filter { return newBodyTemplate(*c.BodyTemplate) }},
 		{"compress", c.Compress != nil, c.Compress.validate, func() Filter { return newCompress(*c.Compress) }},
 		{"decompress", c.Decompress != nil, c.Decompress.validate, func() Filter { return newDecompress(*c.Decompress) }},
 		{"cors", c.CORS != nil, c.CORS.validate, func() Filter { return newCORS(*c.CORS) }},
@@ -133,6 +139,10 @@ func (c *Config) ValidateMatch(prefix bool, names []string, report func(path, me
 		}
 	case c.Aggregate != nil:
 		c.Aggregate.validateMatch(names, under("aggregate", report))
+	case c.Query != nil:
+		c.Query.validateMatch(names, under("query", report))
+	case c.BodyTemplate != nil:
+		c.BodyTemplate.validateMatch(names, under("body_template", report))
 	}
 }
 
@@ -161,7 +171,7 @@ func (c *Config) Answers() bool { return c.Respond != nil || c.Redirect != nil |
 
 // WantsMatched says that the filter wants to see a Matched.
 func (c *Config) WantsMatched() bool {
-	return c.Redirect != nil || c.Rewrite != nil || c.Aggregate != nil
+	return c.Redirect != nil || c.Rewrite != nil || c.Aggregate != nil || c.Query != nil || c.BodyTemplate != nil
 }
 
 // ClusterNames are the clusters that the filter calls, each with its key's path.
