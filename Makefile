@@ -49,7 +49,7 @@ define install
 	elif sudo -n true 2>/dev/null; then as=sudo; \
 	else echo "Please run: sudo apt-get install$$missing"; exit 1; fi; \
 	echo "installing:$$missing"; \
-	units=; if [ -d /run/systemd/system ]; then for unit in haproxy lighttpd nginx; do \
+	units=; if [ -d /run/systemd/system ]; then for unit in haproxy lighttpd nginx redis-server; do \
 		case " $$missing " in *" $$unit "*) units="$$units $$unit";; esac; \
 	done; fi; \
 	$$as apt-get update -q >/dev/null || exit 1; \

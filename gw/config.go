@@ -1,8 +1,10 @@
 package gw
 
 import (
+	"strconv"
 	"time"
 
+	"sluice/gw/filter"
 	"sluice/gw/forwarded"
 	"sluice/gw/h1"
 )
@@ -25,6 +27,8 @@ type Config struct {
 	MaxBody int64 `yaml:"max_body"`
 	// Slashes says what becomes of empty segments in a path; not given: merge.
 	Slashes h1.Slashes `yaml:"duplicate_slashes"`
+	// Filters see every request before those of its route, and its response after them.
+	Filters []filter.Config `yaml:"filters"`
 	// Trusted are the proxies that are believed what they say of the client.
 	Trusted forwarded.Config `yaml:",inline"`
 }
@@ -41,6 +45,14 @@ func (c *Config) Validate(report func(path, message string)) {
 		}
 	}
 	c.Trusted.Validate(report)
+	validateFilters(c.Filters, false, nil, report)
+}
+
+// ClusterNames are the clusters that the filters call, each with its key's path.
+func (c *Config) ClusterNames(each func(path, name string)) {
+	for i := range c.Filters {
+		c.Filters[i].ClusterNames(func(path, name string) { each("filters["+strconv.Itoa(i)+"]."+path, name) })
+	}
 }
 
 func (c Config) withDefaults() Config {

@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"sluice/engine"
+	"sluice/gw/filter"
 	"sluice/gw/forwarded"
 	"sluice/gw/h1"
 	"sluice/gw/route"
@@ -76,14 +78,30 @@ func New(cfg Config, sendProxy lb.ProxyVersion, routes []Route, clusters func(st
 	for _, w := range workers.list {
 		g.callers = append(g.callers, caller{g, w})
 	}
+	var all []filter.Filter
+	var allNames []string
+	allCall, allMatched := false, false
+	for k := range g.cfg.Filters {
+		f := &g.cfg.Filters[k]
+		all, allNames = append(all, filter.New(*f)), append(allNames, f.Name())
+		f.ClusterNames(func(_, name string) { g.calls.clusters[name], allCall = clusters(name), true })
+		allMatched = allMatched || f.WantsMatched()
+		if c, ok := all[k].(io.Closer); ok {
+			g.closers = append(g.closers, c)
+		}
+	}
 	entries := make([]route.Entry[*target], len(routes))
 	for i := range routes {
 		r := &routes[i]
-		entries[i] = route.Entry[*target]{Match: r.Match, Value: newTarget(r, clusters, stats.Route(r.String()))}
+		entries[i] = route.Entry[*target]{Match: r.Match, Value: newTarget(r, all, clusters, stats.Route(r.String()))}
+		t := entries[i].Value
+		t.filterNames = append(slices.Clone(allNames), t.filterNames...)
+		t.calls = t.calls || allCall
+		t.wantsMatched = t.wantsMatched || allMatched
 		for k := range r.Filters {
 			r.Filters[k].ClusterNames(func(_, name string) { g.calls.clusters[name] = clusters(name) })
 		}
-		for _, f := range entries[i].Value.filters {
+		for _, f := range t.filters[len(all):] {
 			if c, ok := f.(io.Closer); ok {
 				g.closers = append(g.closers, c)
 			}

@@ -92,11 +92,12 @@ func TestFilterWaits(t *testing.T) {
 		t.Errorf("the upstream saw %s %s %q %v", r.Method, r.RequestURI, r.body, r.Header)
 	}
 	// And one that is answered after all.
-	w.request = func(ctx *fasthttp.RequestCtx) filter.Result {
+	refuses := func(ctx *fasthttp.RequestCtx) filter.Result {
 		resume := filter.Resume(ctx)
 		go func() { resume(filter.Refuse(ctx, 403, "no", &filter.Refusal{Filter: "probe", Reason: "because"})) }()
 		return filter.Wait
 	}
+	e.on(func(*worker) { w.request = refuses })
 	c.ask("/wait")
 	c.gets(403)
 	if n := e.stats.Refusals(); n[filter.Refusal{Filter: "probe", Reason: "because"}] != 1 {
@@ -366,5 +367,31 @@ func TestFilterHearsOfTheEnd(t *testing.T) {
 	eventually(t, "all have ended", func() bool { return first.ended.Load() == 2 && second.ended.Load() == 2 && third.ended.Load() == 1 })
 	if first.seen.Load() != 2 || third.seen.Load() != 1 {
 		t.Errorf("%d and %d seen", first.seen.Load(), third.seen.Load())
+	}
+}
+
+// A listener's filters come before those of its routes, and are the same for all: a limit is one.
+func TestFiltersOfTheListener(t *testing.T) {
+	rec := recordOK(t)
+	limit := filter.Config{RateLimit: &filter.RateLimit{Burst: 3}}
+	must(t, limit.RateLimit.Rate.UnmarshalText([]byte("3/h")))
+	set := func(v string) filter.Config {
+		return filter.Config{Headers: &filter.Headers{RequestEdit: filter.Edit{Set: map[string]string{"X-Who": v}}}}
+	}
+	e := newEdge(t, Config{Filters: []filter.Config{set("listener"), limit}}, []Route{
+		{Match: prefix("/a"), Cluster: "c"}, {Match: prefix("/b"), Cluster: "c", Filters: []filter.Config{set("route")}}}, cluster("c", rec.address))
+	c := e.dial(t)
+	for i, path := range []string{"/a", "/b", "/a", "/b", "/a"} {
+		want := 200
+		if i >= 3 {
+			want = 429
+		}
+		if status, _ := c.get(path); status != want {
+			t.Errorf("%s: %d, want %d", path, status, want)
+		}
+	}
+	reqs, _ := rec.requests()
+	if a, b := reqs[0].Header.Get("X-Who"), reqs[1].Header.Get("X-Who"); a != "listener" || b != "route" {
+		t.Errorf("%q and %q", a, b)
 	}
 }

@@ -2,6 +2,7 @@ package gw
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,22 +38,7 @@ type Route struct {
 // Validate reports what is wrong with r, by the path of the key.
 func (r *Route) Validate(report func(path, message string)) {
 	r.Match.Validate(func(p, m string) { report("match."+p, m) })
-	answers := false
-	for i := range r.Filters {
-		at := "filters[" + strconv.Itoa(i) + "]"
-		said := func(p, m string) {
-			if p != "" {
-				p = "." + p
-			}
-			report(at+p, m)
-		}
-		r.Filters[i].Validate(said)
-		r.Filters[i].ValidateMatch(r.Match.PathPrefix != "", captured(&r.Match), said)
-		if answers {
-			report(at, "is never reached: the filter before it answers")
-		}
-		answers = answers || r.Filters[i].Answers()
-	}
+	answers := validateFilters(r.Filters, r.Match.PathPrefix != "", captured(&r.Match), report)
 	switch {
 	case r.Cluster != "" && len(r.Clusters) > 0:
 		report("clusters", "a route has a cluster or clusters, not both")
@@ -93,6 +79,27 @@ func (r *Route) Validate(report func(path, message string)) {
 	if r.Connect && len(r.Filters) > 0 {
 		report("filters", "a tunnel has no heads to filter")
 	}
+}
+
+// validateFilters reports what is wrong with a list under the key filters, of a match that has a path_prefix and captures these
+// names. It says whether one of them answers every request.
+func validateFilters(list []filter.Config, prefix bool, captured []string, report func(path, message string)) (answers bool) {
+	for i := range list {
+		at := "filters[" + strconv.Itoa(i) + "]"
+		said := func(p, m string) {
+			if p != "" {
+				p = "." + p
+			}
+			report(at+p, m)
+		}
+		list[i].Validate(said)
+		list[i].ValidateMatch(prefix, captured, said)
+		if answers {
+			report(at, "is never reached: the filter before it answers")
+		}
+		answers = answers || list[i].Answers()
+	}
+	return answers
 }
 
 // ClusterNames are the clusters that the route needs, each with its key's path.
@@ -150,10 +157,11 @@ type target struct {
 	stats        *RouteStats
 }
 
-func newTarget(r *Route, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
+// newTarget is of a route whose filters come after those of all routes.
+func newTarget(r *Route, all []filter.Filter, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
 	t := &target{timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")},
 		prefix: strings.TrimSuffix(r.Match.PathPrefix, "/")}
-	var filters []filter.Filter
+	filters := slices.Clone(all)
 	for _, f := range r.Filters {
 		filters = append(filters, filter.New(f))
 		t.filterNames = append(t.filterNames, f.Name())

@@ -100,6 +100,7 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 			report("routes", unknown("routes", l.HTTP.Routes, slices.Sorted(maps.Keys(f.Routes))))
 		}
 		l.HTTP.Validate(report)
+		l.HTTP.ClusterNames(needCluster)
 	}
 	if l.Protocol == UDP {
 		l.UDP.Validate(report)

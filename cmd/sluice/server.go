@@ -238,6 +238,7 @@ func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
 		}
 		if cfg.Protocol == HTTP {
 			ln.routes = f.Routes[cfg.HTTP.Routes]
+			ln.cfg.HTTP.ClusterNames(func(_, name string) { ln.uses = append(ln.uses, cluster(name)) })
 			for i := range ln.routes {
 				ln.routes[i].ClusterNames(func(_, name string) { ln.uses = append(ln.uses, cluster(name)) })
 			}
