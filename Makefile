@@ -17,7 +17,7 @@ help: ## say what there is
 
 build: ## build bin/sluice, one static binary
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.gitRevision=$(REVISION)" -o bin/sluice ./cmd/sluice
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X sluice/cmd/cli.gitRevision=$(REVISION)" -o bin/sluice ./cmd/sluice
 
 run: build ## build, and run the demo
 	@exec bin/sluice demo

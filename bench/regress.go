@@ -33,7 +33,8 @@ func buildRevision(ctx context.Context, dir, name, rev string, flags ...string) 
 	if err != nil {
 		return "", err
 	}
-	args := append([]string{"build", "-trimpath", "-ldflags", "-X main.gitRevision=" + made, "-o", binary}, flags...)
+	revision := "-X sluice/cmd/cli.gitRevision=" + made + " -X main.gitRevision=" + made // where it is, and where it was once
+	args := append([]string{"build", "-trimpath", "-ldflags", revision, "-o", binary}, flags...)
 	if _, err := output(ctx, src, "go", append(args, "./cmd/sluice")...); err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
 	}

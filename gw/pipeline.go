@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"net"
 	"strconv"
+	"sync"
 
 	"github.com/valyala/fasthttp"
 
@@ -109,6 +110,7 @@ func (x *exchange) filter(i int, data []byte) {
 			return
 		}
 	}
+	x.countShadowed()
 	w := x.w
 	if x.target.requestBody > 0 {
 		if body := x.ctx.Request.Body(); len(body) > 0 || w.req.Chunked || w.req.Length >= 0 {
@@ -180,12 +182,33 @@ func appendFieldBytes(dst, k, v []byte) []byte {
 func (x *exchange) filterAnswer(by int) {
 	ctx := x.ctx
 	if r := filter.RefusalOf(ctx); r != nil {
-		x.d.gw.stats.refused(r)
+		x.refused(&x.d.gw.stats.refused, r, "request refused")
 	}
+	x.countShadowed()
 	for i := by - 1; i >= 0; i-- {
 		x.target.filters[i].Response(ctx)
 	}
 	x.answerFiltered(by)
+}
+
+// countShadowed counts what a filter in shadow mode would have refused.
+func (x *exchange) countShadowed() {
+	if x.target.shadows {
+		if r := filter.Shadowed(x.ctx); r != nil {
+			x.refused(&x.d.gw.stats.shadowed, r, "request would have been refused")
+		}
+	}
+}
+
+// refused counts a refusal, and logs it if the last such line is long enough ago. Nothing that the client has sent is in it but its
+// request id.
+func (x *exchange) refused(all *sync.Map, r *filter.Refusal, message string) {
+	if since, ok := refusalOf(all, r).log(x.began); ok {
+		log, client, id := x.d.gw.log, x.client.Addr().String(), string(x.ctx.Request.Header.Peek("X-Request-Id"))
+		route, status := x.target.name, x.ctx.Response.StatusCode()
+		go log.Warn(message, "filter", r.Filter, "reason", r.Reason, "route", route, "client", client, "request_id", id,
+			"status", status, "count", since)
+	}
 }
 
 // answerFiltered sends ctx.Response, whole, after the transforms of the filters before the n-th.

@@ -137,10 +137,12 @@ func ValidateRoutes(routes []Route, report func(i int, message string)) {
 
 // target is a route, ready for use.
 type target struct {
+	name        string
 	filters     []filter.Filter
 	filterNames []string
 	// wantsMatched: one of the filters wants to see what the match has taken of the path: of prefix, its path_prefix.
 	wantsMatched bool
+	shadows      bool  // one of them may be told to refuse nothing
 	ends         bool  // one of them wants to know when exchanges end
 	calls        bool  // one of them sends requests of its own
 	maxBody      int64 // what a body may be, of those that come in pieces; -1: anything
@@ -159,7 +161,7 @@ type target struct {
 
 // newTarget is of a route whose filters come after those of all routes.
 func newTarget(r *Route, all []filter.Filter, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
-	t := &target{timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")},
+	t := &target{name: r.String(), timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")},
 		prefix: strings.TrimSuffix(r.Match.PathPrefix, "/")}
 	filters := slices.Clone(all)
 	for _, f := range r.Filters {
@@ -200,8 +202,11 @@ func newTarget(r *Route, all []filter.Filter, clusters func(string) *lb.Cluster,
 
 // setFilters gives the route its filters, and notes what they need.
 func (t *target) setFilters(list []filter.Filter) {
-	t.filters, t.requestBody, t.ends, t.maxBody = list, 0, false, -1
+	t.filters, t.requestBody, t.ends, t.shadows, t.maxBody = list, 0, false, false, -1
 	for _, f := range list {
+		if s, ok := f.(filter.Shadower); ok && s.Shadows() {
+			t.shadows = true
+		}
 		if b, ok := f.(filter.BodyBound); ok {
 			if n := b.MaxBody(); t.maxBody < 0 || n < t.maxBody {
 				t.maxBody = n

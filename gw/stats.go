@@ -14,23 +14,53 @@ type Stats struct {
 	Loops  []Counters
 	mu     sync.Mutex
 	routes map[string]*RouteStats
-	// refusals counts by *filter.Refusal, which are few: each filter has its own.
-	refusals sync.Map
+	// refusals are *refusals by *filter.Refusal, which are few: each filter has its own. shadowed are those of filters in
+	// shadow mode.
+	refused, shadowed sync.Map
 }
 
-func (s *Stats) refused(r *filter.Refusal) {
-	n, ok := s.refusals.Load(r)
+// refusals are those of one filter and reason.
+type refusals struct {
+	total  atomic.Uint64
+	logged atomic.Uint64 // as of the last line in the log
+	next   atomic.Int64  // on the exact clock: when there may be another
+}
+
+// refusalOf counts one in all, which is s.refused or s.shadowed.
+func refusalOf(all *sync.Map, r *filter.Refusal) *refusals {
+	n, ok := all.Load(r)
 	if !ok {
-		n, _ = s.refusals.LoadOrStore(r, new(atomic.Uint64))
+		n, _ = all.LoadOrStore(r, new(refusals))
 	}
-	n.(*atomic.Uint64).Add(1)
+	of := n.(*refusals)
+	of.total.Add(1)
+	return of
+}
+
+// logEvery bounds the log: a flood of refusals is not to become a flood of lines.
+const logEvery = time.Second
+
+// log says whether the refusal just counted is to be in the log, and how many there were since the last that was, with it.
+func (of *refusals) log(now time.Duration) (since uint64, ok bool) {
+	t := int64(now)
+	next := of.next.Load()
+	if t < next || !of.next.CompareAndSwap(next, t+int64(logEvery)) {
+		return 0, false
+	}
+	total := of.total.Load()
+	return total - of.logged.Swap(total), true
 }
 
 // Refusals are how often filters have refused, by who and why.
-func (s *Stats) Refusals() map[filter.Refusal]uint64 {
+func (s *Stats) Refusals() map[filter.Refusal]uint64 { return totals(&s.refused) }
+
+// Shadowed is how often filters in shadow mode would have.
+func (s *Stats) Shadowed() map[filter.Refusal]uint64 { return totals(&s.shadowed) }
+
+func totals(all *sync.Map) map[filter.Refusal]uint64 {
 	out := map[filter.Refusal]uint64{}
-	s.refusals.Range(func(k, n any) bool {
-		out[*k.(*filter.Refusal)] += n.(*atomic.Uint64).Load()
+	all.Range(func(k, n any) bool {
+		out[*k.(*filter.Refusal)] += n.(*refusals).total.Load()
 		return true
 	})
 	return out

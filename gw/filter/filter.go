@@ -67,6 +67,8 @@ type Config struct {
 	Redirect    *Redirect    `yaml:"redirect"`
 	Maintenance *Maintenance `yaml:"maintenance"`
 	Aggregate   *Aggregate   `yaml:"aggregate"`
+
+	own []given
 }
 
 // key is one that an entry may have.
@@ -78,7 +80,7 @@ type key struct {
 }
 
 func (c *Config) keys() []key {
-	return []key{
+	all := []key{
 		{"jwt", c.JWT != nil, c.JWT.validate, func() Filter { return newJWT(*c.JWT) }},
 		{"api_key", c.APIKey != nil, c.APIKey.validate, func() Filter { return newAPIKey(*c.APIKey) }},
 		{"basic", c.Basic != nil, c.Basic.validate, func() Filter { return newBasic(*c.Basic) }},
@@ -104,6 +106,11 @@ func (c *Config) keys() []key {
 		{"maintenance", c.Maintenance != nil, c.Maintenance.validate, func() Filter { return newMaintenance(*c.Maintenance) }},
 		{"aggregate", c.Aggregate != nil, c.Aggregate.validate, func() Filter { return newAggregate(*c.Aggregate) }},
 	}
+	for i := range c.own {
+		g := &c.own[i]
+		all = append(all, key{g.key, true, g.validate, func() Filter { return g.maker.filter(g.options) }})
+	}
+	return all
 }
 
 // Validate reports what is wrong with c, by the path of the key.
@@ -167,7 +174,9 @@ func (c *Config) Name() string {
 }
 
 // Answers says that the filter answers every request.
-func (c *Config) Answers() bool { return c.Respond != nil || c.Redirect != nil || c.Aggregate != nil }
+func (c *Config) Answers() bool {
+	return c.Respond != nil || c.Redirect != nil || c.Aggregate != nil || len(c.own) > 0 && c.own[0].maker.answers
+}
 
 // WantsMatched says that the filter wants to see a Matched.
 func (c *Config) WantsMatched() bool {

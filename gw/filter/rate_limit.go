@@ -229,14 +229,6 @@ func (f *rateLimit) Close() {
 
 var overRate, noLedger = Refusal{"rate_limit", "rate"}, Refusal{"rate_limit", "redis"}
 
-type shadowKey struct{}
-
-// Shadowed is what a filter in shadow mode would have refused a request for; nil if none would.
-func Shadowed(ctx *fasthttp.RequestCtx) *Refusal {
-	r, _ := ctx.UserValue(shadowKey{}).(*Refusal)
-	return r
-}
-
 // registry finds the tables that have a name. It does not keep them: a table lives as long as a filter of it.
 type registry struct {
 	mu     sync.Mutex

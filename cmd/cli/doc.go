@@ -1,0 +1,11 @@
+// Package cli is what the command line does.
+//
+//	main.go    the commands, exit statuses and signals
+//	file.go    the configuration file, and what makes a whole of it valid
+//	server.go  a configuration built into a snapshot, swapped in, drained
+//	bench.go   measuring: this proxy, its peers, its past
+//	admin.go   /metrics, /healthz, /readyz
+//	demo.go    the usual deployment in one process, with the services behind it
+//
+// It is the only package that sees all others.
+package cli
