@@ -10,8 +10,13 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// answerPath is where the origin answers: answerPath + N is N bytes.
-const answerPath = "/bytes/"
+// Where the origin answers: answerPath + N is N bytes, chainPath + N the same with a header that says what it is, and headPath
+// the request's own head.
+const (
+	answerPath = "/bytes/"
+	chainPath  = "/chain/"
+	headPath   = chainPath + "head"
+)
 
 // maxAnswer bounds what the origin is asked for.
 const maxAnswer = 64 << 20
@@ -141,17 +146,34 @@ func (a *asked) understand(head []byte) bool {
 	if bytes.Equal(path, a.path) {
 		return true
 	}
+	extra := ""
+	size, sized := bytes.CutPrefix(path, []byte(answerPath))
+	if !sized {
+		if size, sized = bytes.CutPrefix(path, []byte(chainPath)); sized {
+			extra = chainRemoved + ": sluice bench\r\n"
+		}
+	}
+	if string(path) == headPath {
+		a.path = nil // the next one may have another head
+		a.answer = answerOf(extra, append(bytes.Clone(head), "\r\n"...))
+		return true
+	}
 	n := smallAnswer
-	if size, ok := bytes.CutPrefix(path, []byte(answerPath)); ok {
+	if sized {
 		var err error
 		if n, err = strconv.Atoi(string(size)); err != nil || n < 0 || n > maxAnswer {
 			return false
 		}
 	}
 	a.path = bytes.Clone(path)
-	a.answer = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", n)
-	a.answer = append(a.answer, bytes.Repeat([]byte("x"), n)...)
+	a.answer = answerOf(extra, bytes.Repeat([]byte("x"), n))
 	return true
+}
+
+// answerOf is a whole response; extra is lines of its head.
+func answerOf(extra string, body []byte) []byte {
+	head := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n%sContent-Length: %d\r\n\r\n", extra, len(body))
+	return append(head, body...)
 }
 
 // gather is the size up to which answers are put together.

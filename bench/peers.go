@@ -15,6 +15,7 @@ import (
 // Rig is the processes that a suite measures, and their origin.
 type Rig struct {
 	Origin   string // its address
+	Chain    *Chain
 	Targets  []Target
 	Versions map[string]string
 	// Absent says of peers that are not there why.
@@ -27,11 +28,15 @@ type Rig struct {
 // NewRig starts the origin, in a process of its own. self is the sluice binary; address is where the origin listens, a
 // free port if empty.
 func NewRig(ctx context.Context, self, address string, loops int) (*Rig, error) {
+	chain, err := NewChain()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "sluice-bench")
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{dir: dir, self: self, Versions: map[string]string{}, Absent: map[string]string{}}
+	r := &Rig{dir: dir, self: self, Chain: chain, Versions: map[string]string{}, Absent: map[string]string{}}
 	if err := os.Chmod(dir, 0o755); err != nil { // nginx's workers are somebody else
 		return nil, err
 	}
@@ -62,43 +67,57 @@ func (r *Rig) Close() {
 // can have to do.
 const benchRoutes = 100
 
-// routes is a list of benchRoutes routes, of which the last takes what the others do not.
-func routes() string {
+// routes is a list of benchRoutes routes, of which the last takes what the others do not, with filters: a list, or empty.
+func routes(filters string) string {
 	var b strings.Builder
 	for i := range benchRoutes - 1 {
 		fmt.Fprintf(&b, "    - {match: {path_prefix: /service-%d/v1}, cluster: origin}\n", i)
 	}
-	return b.String() + "    - {match: {path_prefix: /}, cluster: origin}\n"
+	if filters != "" {
+		filters = ", filters: " + filters
+	}
+	return b.String() + "    - {match: {path_prefix: /}, cluster: origin" + filters + "}\n"
 }
 
 // Sluice starts a sluice binary under a name.
 func (r *Rig) Sluice(ctx context.Context, name, binary string, cores int) error {
-	at, err := freePorts(4)
+	at, err := freePorts(5)
 	if err != nil {
 		return err
 	}
-	t := Target{Name: name, HTTP: at[0], TCP: at[1], UDP: at[2], Admin: at[3], No: "this build has no udp listeners"}
-	file := filepath.Join(r.dir, name+".yaml")
-	write := func(listener string) error {
+	t := Target{Name: name, HTTP: at[0], TCP: at[1], Admin: at[2], No: "this build has no udp listeners", NoChain: "this build has not all of its filters"}
+	file, keySet := filepath.Join(r.dir, name+".yaml"), filepath.Join(r.dir, "keys.json")
+	if err := writeFile(keySet, r.Chain.keySet()); err != nil {
+		return err
+	}
+	write := func() error {
+		listeners, lists := "", ""
+		if t.UDP != "" {
+			listeners = fmt.Sprintf("  - {name: udp, address: \"%s\", protocol: udp, cluster: origin, session_timeout: 10s}\n", t.UDP)
+		}
+		if t.Chain != "" {
+			listeners += fmt.Sprintf("  - {name: chain, address: \"%s\", protocol: http, routes: chain}\n", t.Chain)
+			lists = "  chain:\n" + routes(r.Chain.filters(keySet))
+		}
 		return writeFile(file, fmt.Sprintf(`listeners:
   - {name: http, address: "%s", protocol: http, routes: all}
   - {name: tcp, address: "%s", protocol: tcp, cluster: origin}
 %sroutes:
   all:
-%sclusters:
+%s%sclusters:
   - {name: origin, endpoints: [{address: "%s"}]}
 admin: {address: "%s"}
 engine: {loops: %d}
-`, at[0], at[1], listener, routes(), r.Origin, t.Admin, cores))
+`, t.HTTP, t.TCP, listeners, routes(""), lists, r.Origin, t.Admin, cores))
 	}
-	if err := write(fmt.Sprintf("  - {name: udp, address: \"%s\", protocol: udp, cluster: origin, session_timeout: 10s}\n", t.UDP)); err != nil {
-		return err
-	}
-	if exec.CommandContext(ctx, binary, "check", "-c", file).Run() != nil {
-		// An older revision.
-		t.UDP = ""
-		if err := write(""); err != nil {
+	// An older revision has not got all that is asked for.
+	for _, has := range []struct{ udp, chain string }{{at[3], at[4]}, {at[3], ""}, {"", ""}} {
+		t.UDP, t.Chain = has.udp, has.chain
+		if err := write(); err != nil {
 			return err
+		}
+		if exec.CommandContext(ctx, binary, "check", "-c", file).Run() == nil {
+			break
 		}
 	}
 	return r.start(ctx, t, version(binary, "version"), binary, "run", "-c", file)
@@ -111,7 +130,7 @@ func (r *Rig) HAProxy(ctx context.Context, cores int) error {
 		r.Absent["haproxy"] = err.Error()
 		return nil
 	}
-	at, err := freePorts(2)
+	at, err := freePorts(3)
 	if err != nil {
 		return err
 	}
@@ -128,6 +147,11 @@ frontend http
   bind %s
   option forwardfor
   default_backend origin
+frontend chain
+  mode http
+  bind %s
+  option forwardfor
+%s  default_backend origin
 backend origin
   mode http
   http-reuse always
@@ -136,10 +160,10 @@ listen tcp
   mode tcp
   bind %s
   server origin %s
-`, cores, at[0], r.Origin, at[1], r.Origin)); err != nil {
+`, cores, at[0], at[2], r.Chain.haproxy(), r.Origin, at[1], r.Origin)); err != nil {
 		return err
 	}
-	return r.start(ctx, Target{Name: "haproxy", HTTP: at[0], TCP: at[1], No: "HAProxy relays no datagrams"}, version(binary, "-v"), binary, "-f", file)
+	return r.start(ctx, Target{Name: "haproxy", HTTP: at[0], TCP: at[1], Chain: at[2], No: "HAProxy relays no datagrams"}, version(binary, "-v"), binary, "-f", file)
 }
 
 // streamModules are where nginx's stream module may be; empty is for one that has it built in.
@@ -152,11 +176,11 @@ func (r *Rig) Nginx(ctx context.Context, cores int) error {
 		r.Absent["nginx"] = err.Error()
 		return nil
 	}
-	at, err := freePorts(2)
+	at, err := freePorts(3)
 	if err != nil {
 		return err
 	}
-	t := Target{Name: "nginx", HTTP: at[0], No: "nginx's stream module is not installed: make bench-deps does that"}
+	t := Target{Name: "nginx", HTTP: at[0], Chain: at[2], No: "nginx's stream module is not installed: make bench-deps does that"}
 	load, stream := "", ""
 	for _, m := range streamModules {
 		if _, err := os.Stat(m); err == nil {
@@ -172,21 +196,28 @@ func (r *Rig) Nginx(ctx context.Context, cores int) error {
 			break
 		}
 	}
+	const pass = `      proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-For $remote_addr; proxy_max_temp_file_size 0;
+`
+	chain, filters := r.Chain.nginx()
 	file := filepath.Join(r.dir, "nginx.conf")
 	if err := writeFile(file, fmt.Sprintf(`%sworker_processes %d; daemon off; pid %s/nginx.pid; error_log %s/nginx.log crit;
 events { worker_connections 16384; multi_accept on; }
 %shttp {
   access_log off; keepalive_requests 1000000000; client_max_body_size 0; proxy_request_buffering off; client_body_temp_path %s;
   upstream origin { server %s; keepalive 512; keepalive_requests 1000000000; }
+%s  server {
+    listen %s reuseport backlog=8192;
+    location / {
+%s    }
+  }
   server {
     listen %s reuseport backlog=8192;
     location / {
-      proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_set_header X-Forwarded-For $remote_addr; proxy_max_temp_file_size 0;
-    }
+%s%s    }
   }
 }
-`, load, cores, r.dir, r.dir, stream, filepath.Join(r.dir, "body"), r.Origin, at[0])); err != nil {
+`, load, cores, r.dir, r.dir, stream, filepath.Join(r.dir, "body"), r.Origin, chain, at[0], pass, at[2], pass, filters)); err != nil {
 		return err
 	}
 	return r.start(ctx, t, version(binary, "-v"), binary, "-c", file, "-p", r.dir)
@@ -198,12 +229,12 @@ func (r *Rig) Floor(ctx context.Context, cores int) error {
 	if err != nil {
 		return err
 	}
-	return r.start(ctx, Target{Name: "floor", HTTP: at, TCP: at, UDP: at}, "", r.self,
+	return r.start(ctx, Target{Name: "floor", HTTP: at, TCP: at, UDP: at, Chain: at, Bare: true}, "", r.self,
 		"bench", "floor", "--listen", at, "--to", r.Origin, "--loops", fmt.Sprint(cores))
 }
 
 func (r *Rig) start(ctx context.Context, t Target, version, binary string, args ...string) error {
-	addresses := slices.DeleteFunc([]string{t.HTTP, t.TCP, udp + t.UDP}, func(a string) bool { return a == "" || a == udp })
+	addresses := slices.DeleteFunc([]string{t.HTTP, t.TCP, t.Chain, udp + t.UDP}, func(a string) bool { return a == "" || a == udp })
 	var running *child
 	t.restart = func(ctx context.Context, t *Target) error {
 		if running != nil {
@@ -232,7 +263,7 @@ func (r *Rig) start(ctx context.Context, t Target, version, binary string, args 
 
 // Outside adds a target that the rig did not start: pids are found by its listener if none are given.
 func (r *Rig) Outside(t Target) (warning string) {
-	t.No = "no address was given for this protocol"
+	t.No, t.NoChain = "no address was given for this protocol", "a proxy that was not started here has not the key of its token"
 	if len(t.PIDs) == 0 {
 		protocol, address := TCP, cmp.Or(t.HTTP, t.TCP)
 		if address == "" {

@@ -67,7 +67,7 @@ func Regress(ctx context.Context, s *Suite, self, base, head string, cores, loop
 		}
 	}
 	r := NewResult("", rig)
-	s.Origin, s.Targets = rig.Origin, rig.Targets
+	s.Origin, s.Targets, s.Chain = rig.Origin, rig.Targets, rig.Chain
 	if err := s.Run(ctx, r); err != nil {
 		return nil, err
 	}

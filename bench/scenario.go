@@ -39,6 +39,13 @@ type Scenario struct {
 	Upload   int // bytes of the body that is sent
 	Conns    int // connections, unless the caller says otherwise
 	Burst    int // datagrams that a flow sends one after the other before it waits for their answers
+	// Chain says that targets run their filters: requests have Headers, lines with CRLF that the suite fills in.
+	Chain   bool
+	Headers string
+	// Beside is the scenario that this one adds to: reports compare them, target by target. Unlike says by target what it
+	// does otherwise than the others.
+	Beside string
+	Unlike map[string]string
 	// Missing says why no target can do it yet; empty if it can be run.
 	Missing string
 }
@@ -54,7 +61,8 @@ var Scenarios = []Scenario{
 	{Name: "http-1m", About: "1 MiB answers", Protocol: HTTP, Load: KeepAlive, Answer: 1 << 20, Conns: 16},
 	{Name: "http-upload-1m", About: "1 MiB request bodies", Protocol: HTTP, Load: KeepAlive, Answer: smallAnswer, Upload: 1 << 20, Conns: 16},
 	{Name: "http-close", About: "a connection for each request", Protocol: HTTP, Load: PerConn, Answer: smallAnswer, Conns: 32},
-	{Name: "http-chain", About: "with authentication, a rate limit and changed headers", Protocol: HTTP, Missing: "it needs the filters jwt and rate_limit"},
+	{Name: "http-chain", About: "http-keepalive through filters: JWT (HS256), rate limit by client, changed headers, CORS, request id", Protocol: HTTP,
+		Load: KeepAlive, Answer: smallAnswer, Conns: 64, Chain: true, Beside: "http-keepalive", Unlike: chainUnlike},
 	{Name: "http-idle", About: "memory of idle keep-alive connections", Protocol: HTTP, Load: Idle, Answer: smallAnswer, Conns: 5000},
 	{Name: "tcp-pingpong", About: "64 bytes there and back through an L4 relay", Protocol: TCP, Load: PingPong, Conns: 64},
 	{Name: "tcp-bulk", About: "1 MiB answers through an L4 relay", Protocol: TCP, Load: KeepAlive, Answer: 1 << 20, Conns: 16},
@@ -67,7 +75,7 @@ var Scenarios = []Scenario{
 }
 
 // Main are the scenarios that a comparison with peers runs if none are named.
-var Main = []string{"http-keepalive", "http-1m", "http-close", "tcp-pingpong", "tcp-bulk", "tcp-close", "udp-pps"}
+var Main = []string{"http-keepalive", "http-1m", "http-close", "http-chain", "tcp-pingpong", "tcp-bulk", "tcp-close", "udp-pps"}
 
 // Find names scenarios: none or "all" are all. An unknown name is an error that tells the nearest ones.
 func Find(names []string) ([]Scenario, error) {
@@ -133,11 +141,15 @@ func (s *Scenario) request(host string) []byte {
 	if s.Load == PerConn {
 		end = "Connection: close\r\n\r\n"
 	}
+	path := answerPath
+	if s.Chain {
+		path = chainPath
+	}
 	if s.Upload > 0 {
-		head := fmt.Sprintf("POST %s%d HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n%s", answerPath, s.Answer, host, s.Upload, end)
+		head := fmt.Sprintf("POST %s%d HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n%s%s", path, s.Answer, host, s.Upload, s.Headers, end)
 		return append([]byte(head), make([]byte, s.Upload)...)
 	}
-	return fmt.Appendf(nil, "GET %s%d HTTP/1.1\r\nHost: %s\r\n%s", answerPath, s.Answer, host, end)
+	return fmt.Appendf(nil, "GET %s%d HTTP/1.1\r\nHost: %s\r\n%s%s", path, s.Answer, host, s.Headers, end)
 }
 
 // pingSize is the size of a ping and of its pong. Pings begin with a letter that no HTTP method begins with.

@@ -19,20 +19,29 @@ type Target struct {
 	// reason that No tells.
 	HTTP, TCP, UDP string
 	No             string
+	// Chain is the address of its HTTP listener with the filters of http-chain; empty: it has none, for the reason that
+	// NoChain tells. Bare says that what listens there has no filters, and is measured all the same.
+	Chain, NoChain string
+	Bare           bool
 	PIDs           []int  // its processes; none: its CPU time and memory are not known
 	Admin          string // of a sluice: host:port of its metrics
 	// restart begins its processes anew, if they are ours: memory that was once used shows in all later figures.
 	restart func(ctx context.Context, t *Target) error
 }
 
-func (t *Target) address(p Protocol) string {
-	switch p {
-	case HTTP:
-		return t.HTTP
-	case UDP:
-		return t.UDP
+// address is where a target does a scenario; if it is empty, why says why it does not.
+func (t *Target) address(sc *Scenario) (address, why string) {
+	switch {
+	case sc.Missing != "":
+		return "", sc.Missing
+	case sc.Chain:
+		return t.Chain, t.NoChain
+	case sc.Protocol == HTTP:
+		return t.HTTP, t.No
+	case sc.Protocol == UDP:
+		return t.UDP, t.No
 	}
-	return t.TCP
+	return t.TCP, t.No
 }
 
 // Rate is an open loop's rate: requests per second, or percent of what the target reached in the closed loop.
@@ -62,6 +71,7 @@ type Suite struct {
 	Scenarios []Scenario
 	Targets   []Target
 	Origin    string // its address, for the measurement without a target
+	Chain     *Chain // what Targets with filters were given
 	Rounds    int
 	Warm      time.Duration
 	Duration  time.Duration // of a round, without Warm
@@ -85,16 +95,18 @@ type Status struct {
 // another target each, so that what drifts on the host meets all of them. On an error r has what was measured before.
 func (s *Suite) Run(ctx context.Context, r *Result) error {
 	step, steps := 0, s.steps()
+	if err := s.prove(ctx); err != nil {
+		return err
+	}
 	for _, sc := range s.Scenarios {
 		direct := 0.0
+		if sc.Chain && s.Chain != nil {
+			sc.Headers = s.Chain.headers()
+		}
 		able := []*Target{}
 		for i := range s.Targets {
 			t := &s.Targets[i]
-			why := sc.Missing
-			if why == "" && t.address(sc.Protocol) == "" {
-				why = t.No
-			}
-			if why != "" {
+			if address, why := t.address(&sc); address == "" {
 				r.Samples = append(r.Samples, Sample{Scenario: sc.Name, Target: t.Name, Unavailable: why})
 				continue
 			}
@@ -156,12 +168,30 @@ func (s *Suite) Run(ctx context.Context, r *Result) error {
 func (s *Suite) steps() (n int) {
 	for _, sc := range s.Scenarios {
 		for i := range s.Targets {
-			if sc.Missing == "" && s.Targets[i].address(sc.Protocol) != "" {
+			if address, _ := s.Targets[i].address(&sc); address != "" {
 				n += s.Rounds * (1 + len(s.Rates))
 			}
 		}
 	}
 	return max(n, 1)
+}
+
+// prove sees to it, before anything is measured, that the filters do what they are measured for: a chain that lets
+// everything through is a fast one.
+func (s *Suite) prove(ctx context.Context) error {
+	for _, sc := range s.Scenarios {
+		for i := range s.Targets {
+			t := &s.Targets[i]
+			address, _ := t.address(&sc)
+			if !sc.Chain || t.Bare || address == "" {
+				continue
+			}
+			if err := s.Chain.prove(ctx, address); err != nil {
+				return fmt.Errorf("%s on %s: its filters do not work: %w", sc.Name, t.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 func closedThroughput(r *Result, scenario, target string) float64 {
@@ -210,7 +240,8 @@ func (s *Suite) measure(ctx context.Context, sc Scenario, t *Target, rate, done,
 		}
 	}
 	before, _ := memory(t.PIDs)
-	g, err := NewGenerator(ctx, Aim{Scenario: sc, Address: t.address(sc.Protocol), Conns: out.Conns, Rate: rate, Pipeline: s.Pipeline, Loops: s.Loops})
+	address, _ := t.address(&sc)
+	g, err := NewGenerator(ctx, Aim{Scenario: sc, Address: address, Conns: out.Conns, Rate: rate, Pipeline: s.Pipeline, Loops: s.Loops})
 	if err != nil {
 		return out, err
 	}
@@ -295,7 +326,8 @@ func (s *Suite) fresh(ctx context.Context, sc Scenario, t *Target) error {
 		return err
 	}
 	sc.Load = KeepAlive
-	g, err := NewGenerator(ctx, Aim{Scenario: sc, Address: t.address(sc.Protocol), Conns: 16})
+	address, _ := t.address(&sc)
+	g, err := NewGenerator(ctx, Aim{Scenario: sc, Address: address, Conns: 16})
 	if err != nil {
 		return err
 	}
