@@ -40,12 +40,12 @@ const (
 var chainUnlike = map[string]string{
 	"sluice":  "verifies the token once and remembers it; it tells clients what is left of their rate, which the peers do not",
 	"haproxy": "verifies the token's signature and expiry with each request: it has no memory of tokens",
-	"nginx":   "compares the token, ignoring case, with the only one that it knows: the free nginx has no JWT",
+	"nginx":   "compares the token, ignoring case, with the only one that it knows: the free nginx cannot verify any",
 	"floor":   "has no filters: it shows what the longer messages alone cost",
 }
 
-// NewChain makes a secret and a token that is good for a week.
-func NewChain() (*Chain, error) {
+// newChain makes a secret and a token that is good for a week.
+func newChain() (*Chain, error) {
 	// RFC 7518, section 3.2: a key of at least 256 bits.
 	c := &Chain{secret: rand.Text() + rand.Text(), rate: chainRate}
 	claims := jwt.RegisteredClaims{Subject: "bench", ExpiresAt: jwt.NewNumericDate(time.Now().Add(7 * 24 * time.Hour))}

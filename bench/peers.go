@@ -28,7 +28,7 @@ type Rig struct {
 // NewRig starts the origin, in a process of its own. self is the sluice binary; address is where the origin listens, a
 // free port if empty.
 func NewRig(ctx context.Context, self, address string, loops int) (*Rig, error) {
-	chain, err := NewChain()
+	chain, err := newChain()
 	if err != nil {
 		return nil, err
 	}

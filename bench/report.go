@@ -177,7 +177,7 @@ func (r *Result) section(scenario string, targets []string) section {
 	if len(against) > 0 {
 		add("p99 against throughput, each measurement", plot{title: "p99 against throughput", x: "requests/s", y: "p99, µs", logY: true, lines: against}.svg())
 	}
-	out.Notes = distinct(out.Notes)
+	out.Notes = distinct(append(out.Notes, r.beside(scenario, targets)...))
 	return out
 }
 

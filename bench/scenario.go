@@ -75,7 +75,7 @@ var Scenarios = []Scenario{
 }
 
 // Main are the scenarios that a comparison with peers runs if none are named.
-var Main = []string{"http-keepalive", "http-1m", "http-close", "http-chain", "tcp-pingpong", "tcp-bulk", "tcp-close", "udp-pps"}
+var Main = []string{"http-keepalive", "http-1m", "http-close", "tcp-pingpong", "tcp-bulk", "tcp-close", "udp-pps"}
 
 // Find names scenarios: none or "all" are all. An unknown name is an error that tells the nearest ones.
 func Find(names []string) ([]Scenario, error) {

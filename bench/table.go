@@ -161,10 +161,42 @@ func (r *Result) Print(w io.Writer) {
 		if len(base) > 0 && base[0].Direct > 0 {
 			fmt.Fprintf(w, "  without a target: %.0f req/s\n", base[0].Direct)
 		}
+		if header {
+			notes = append(notes, r.beside(load, targets)...)
+		}
 		for _, n := range distinct(notes) {
 			fmt.Fprintln(w, "  "+n)
 		}
 	}
+}
+
+// beside says what a scenario costs more than the one that it adds to, each target against itself, and what targets do
+// otherwise than others. load is a closed loop: the scenario's name; nil for all others. The two scenarios were not measured in
+// turns: what drifted on the host meanwhile is in the ratios.
+func (r *Result) beside(load string, targets []string) (notes []string) {
+	found, err := Find([]string{load})
+	if err != nil || found[0].Beside == "" {
+		return nil
+	}
+	sc, cpu := found[0], metrics[0]
+	var more []string
+	for _, target := range targets {
+		with, without := r.series(load, target), r.series(sc.Beside, target)
+		a, b := values(with, cpu), values(without, cpu)
+		if len(a) > 0 && len(b) > 0 {
+			more = append(more, fmt.Sprintf("%s %s, %+.2f µs", target, ratio(with, without, cpu), median(a)-median(b)))
+		}
+	}
+	if len(more) > 0 {
+		notes = append(notes, fmt.Sprintf("CPU over %s, each its own: %s", sc.Beside, strings.Join(more, "; ")))
+	}
+	for _, target := range targets {
+		name, _, _ := strings.Cut(target, " ") // a revision may follow
+		if how := sc.Unlike[name]; how != "" && len(values(r.series(load, target), cpu)) > 0 {
+			notes = append(notes, target+": "+how)
+		}
+	}
+	return notes
 }
 
 func within(s benchmath.Summary, format string) string {

@@ -24,8 +24,8 @@ func runBench(t *testing.T, status int, args ...string) string {
 func TestBenchRun(t *testing.T) {
 	dir := t.TempDir()
 	file, history, page := filepath.Join(dir, "r.json"), filepath.Join(dir, "h.jsonl"), filepath.Join(dir, "r.html")
-	out := runBench(t, 0, "run", "-s", "http-keepalive,tcp-pingpong,h2-keepalive", "--duration", "300ms", "--rate", "1000", "-o", file, "--history", history)
-	for _, want := range []string{"http-keepalive\n", "http-keepalive@1000/s\n", "tcp-pingpong\n", "CPU µs/req", "not possible: it needs HTTP/2"} {
+	out := runBench(t, 0, "run", "-s", "http-keepalive,http-chain,tcp-pingpong,h2-keepalive", "--duration", "300ms", "--rate", "1000", "-o", file, "--history", history)
+	for _, want := range []string{"http-keepalive\n", "http-keepalive@1000/s\n", "tcp-pingpong\n", "CPU µs/req", "CPU over http-keepalive, each its own: sluice ", "not possible: it needs HTTP/2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
