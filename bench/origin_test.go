@@ -37,6 +37,27 @@ func TestOriginAndFloor(t *testing.T) {
 			if len(b) != smallAnswer {
 				t.Errorf("upload: %d bytes", len(b))
 			}
+			// A header to remove, and what a request looks like here, each its own on one connection.
+			resp, err = http.Get("http://" + address + chainPath + "33")
+			must(t, err)
+			b, _ = io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if len(b) != smallAnswer || resp.Header.Get(chainRemoved) == "" {
+				t.Errorf("%d bytes, header %v", len(b), resp.Header)
+			}
+			for _, mark := range []string{"one", "two"} {
+				req, err := http.NewRequest(http.MethodGet, "http://"+address+headPath, nil)
+				must(t, err)
+				req.Header.Set("X-Mark", mark)
+				resp, err := http.DefaultClient.Do(req)
+				must(t, err)
+				b, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if !bytes.HasPrefix(b, []byte("GET "+headPath+" HTTP/1.1\r\n")) || !bytes.Contains(b, []byte("\r\nX-Mark: "+mark+"\r\n")) ||
+					!bytes.HasSuffix(b, []byte("\r\n\r\n")) {
+					t.Errorf("%s: the head is %q", mark, b)
+				}
+			}
 			c, err := net.Dial("tcp", address)
 			must(t, err)
 			defer c.Close()
