@@ -161,9 +161,7 @@ func (f *cors) preflight(ctx *fasthttp.RequestCtx, origin []byte, allowed bool) 
 // Response implements Filter.
 func (f *cors) Response(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
-	for _, name := range ofCORS {
-		h.Del(name)
-	}
+	clearCORS(h)
 	if f.origins.any {
 		// To those without an Origin as well: what a cache keeps is for everybody.
 		f.setOrigin(h, nil)
@@ -180,16 +178,34 @@ func (f *cors) Response(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-func (f *cors) setOrigin(h *fasthttp.ResponseHeader, origin []byte) {
-	if f.origins.any {
-		h.Set("Access-Control-Allow-Origin", "*")
-	} else {
-		h.SetBytesV("Access-Control-Allow-Origin", origin)
-	}
-	if f.credentials {
-		h.Set("Access-Control-Allow-Credentials", "true")
+// clearCORS takes away what the upstream says, which few do: the seven names are gone through only if there is anything.
+func clearCORS(h *fasthttp.ResponseHeader) {
+	for k := range h.All() {
+		if len(k) > len("Access-Control-") && string(k[:len("Access-Control-")]) == "Access-Control-" { // fasthttp's spelling
+			for _, name := range ofCORS {
+				h.Del(name)
+			}
+			return
+		}
 	}
 }
+
+func (f *cors) setOrigin(h *fasthttp.ResponseHeader, origin []byte) {
+	if f.origins.any {
+		origin = anyOrigin
+	}
+	h.SetCanonical(allowOrigin, origin)
+	if f.credentials {
+		h.SetCanonical(allowCredentials, yes)
+	}
+}
+
+var (
+	allowOrigin      = []byte("Access-Control-Allow-Origin")
+	allowCredentials = []byte("Access-Control-Allow-Credentials")
+	anyOrigin        = []byte("*")
+	yes              = []byte("true")
+)
 
 // ofCORS are the fields of responses that are the filter's to set.
 var ofCORS = [...]string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers",

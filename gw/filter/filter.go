@@ -91,7 +91,7 @@ func (c *Config) keys() []key {
 		{"rate_limit", c.RateLimit != nil, c.RateLimit.validate, func() Filter { return newRateLimit(*c.RateLimit) }},
 		{"concurrency", c.Concurrency != nil, c.Concurrency.validate, func() Filter { return newConcurrency(*c.Concurrency) }},
 		{"body_limit", c.BodyLimit != nil, c.BodyLimit.validate, func() Filter { return c.BodyLimit }},
-		{"headers", c.Headers != nil, c.Headers.validate, func() Filter { return c.Headers }},
+		{"headers", c.Headers != nil, c.Headers.validate, func() Filter { return newHeaders(*c.Headers) }},
 		{"rewrite", c.Rewrite != nil, c.Rewrite.validate, func() Filter { return newRewrite(*c.Rewrite) }},
 		{"request_id", c.RequestID != nil, c.RequestID.validate, func() Filter { return newRequestID(*c.RequestID) }},
 		{"query", c.Query != nil, c.Query.validate, func() Filter { return newQuery(*c.Query) }},

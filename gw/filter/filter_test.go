@@ -91,7 +91,7 @@ func TestHeaders(t *testing.T) {
 	ctx := &fasthttp.RequestCtx{}
 	for _, h := range []header{&ctx.Request.Header, &ctx.Response.Header} {
 		for _, kv := range [][2]string{{"X-Gone", "1"}, {"x-gone", "2"}, {"X-Both", "3"}, {"X-Set", "4"}, {"X-Kept", "5"}} {
-			h.Add(kv[0], kv[1])
+			h.AddBytesKV([]byte(kv[0]), []byte(kv[1]))
 		}
 	}
 	if f.Request(ctx) != Continue {

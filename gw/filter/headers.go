@@ -2,6 +2,8 @@ package filter
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/valyala/fasthttp"
 )
@@ -48,30 +50,57 @@ func (f *Headers) validate(report func(path, message string)) {
 	}
 }
 
-type header interface {
-	Set(key, value string)
-	Add(key, value string)
-	Del(key string)
+// headers is a Headers, ready for use.
+type headers struct{ request, response edit }
+
+// edit is an Edit, with names as fasthttp spells them.
+type edit struct {
+	remove   []string
+	set, add []field
 }
 
-func (e *Edit) apply(h header) {
-	for _, k := range e.Remove {
+type field struct{ name, value []byte }
+
+func newHeaders(cfg Headers) *headers {
+	return &headers{newEdit(cfg.RequestEdit), newEdit(cfg.ResponseEdit)}
+}
+
+func newEdit(cfg Edit) edit {
+	fields := func(m map[string]string) (list []field) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			list = append(list, field{fasthttp.AppendNormalizedHeaderKey(nil, k), []byte(m[k])})
+		}
+		return list
+	}
+	return edit{cfg.Remove, fields(cfg.Set), fields(cfg.Add)}
+}
+
+// header is what requests and responses have in common.
+type header interface {
+	SetCanonical(key, value []byte)
+	AddBytesKV(key, value []byte)
+	Del(key string)
+	DelBytes(key []byte)
+}
+
+func (e *edit) apply(h header) {
+	for _, k := range e.remove {
 		h.Del(k)
 	}
-	for k, v := range e.Set {
-		h.Del(k) // Set alone would keep cookies of other names
-		h.Set(k, v)
+	for i := range e.set {
+		h.DelBytes(e.set[i].name) // to set alone would keep all but the first, and cookies of other names
+		h.SetCanonical(e.set[i].name, e.set[i].value)
 	}
-	for k, v := range e.Add {
-		h.Add(k, v)
+	for i := range e.add {
+		h.AddBytesKV(e.add[i].name, e.add[i].value)
 	}
 }
 
 // Request implements Filter.
-func (f *Headers) Request(ctx *fasthttp.RequestCtx) Result {
-	f.RequestEdit.apply(&ctx.Request.Header)
+func (f *headers) Request(ctx *fasthttp.RequestCtx) Result {
+	f.request.apply(&ctx.Request.Header)
 	return Continue
 }
 
 // Response implements Filter.
-func (f *Headers) Response(ctx *fasthttp.RequestCtx) { f.ResponseEdit.apply(&ctx.Response.Header) }
+func (f *headers) Response(ctx *fasthttp.RequestCtx) { f.response.apply(&ctx.Response.Header) }

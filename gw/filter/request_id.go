@@ -65,13 +65,17 @@ func (f *RequestID) validate(report func(path, message string)) {
 }
 
 // requestID is a RequestID, ready for use.
-type requestID struct{ RequestID }
+type requestID struct {
+	RequestID
+	name []byte // Header, as fasthttp spells it
+}
 
 func newRequestID(cfg RequestID) *requestID {
-	f := &requestID{cfg}
+	f := &requestID{RequestID: cfg}
 	if f.Header == "" {
 		f.Header = "X-Request-Id"
 	}
+	f.name = fasthttp.AppendNormalizedHeaderKey(nil, f.Header)
 	return f
 }
 
@@ -85,27 +89,34 @@ func (f *requestID) Request(ctx *fasthttp.RequestCtx) Result {
 	var room [36]byte
 	id := appendID(room[:0], f.Format)
 	h.Del(f.Header)
-	h.SetBytesV(f.Header, id)
+	h.SetCanonical(f.name, id)
 	return Continue
 }
 
 // Response implements Filter.
 func (f *requestID) Response(ctx *fasthttp.RequestCtx) {
 	if f.Respond { // as later filters have left it
-		ctx.Response.Header.Del(f.Header)
-		ctx.Response.Header.SetBytesV(f.Header, ctx.Request.Header.Peek(f.Header))
+		ctx.Response.Header.DelBytes(f.name)
+		ctx.Response.Header.SetCanonical(f.name, ctx.Request.Header.PeekCanonical(f.name))
 	}
 }
 
 // plainID says that an id can go into logs and headers as it is.
 func plainID(id []byte) bool {
 	for _, c := range id {
-		if (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') && !strings.ContainsRune("-_.:/+=", rune(c)) {
+		if !plainOctet[c] {
 			return false
 		}
 	}
 	return len(id) > 0 && len(id) <= maxRequestID
 }
+
+var plainOctet = func() (t [256]bool) {
+	for _, c := range []byte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.:/+=") {
+		t[c] = true
+	}
+	return t
+}()
 
 // appendID appends a new id, which nobody can guess from others: math/rand/v2's own source is ChaCha8, seeded by the system.
 func appendID(dst []byte, as IDFormat) []byte {
