@@ -28,12 +28,20 @@ type Handler interface {
 }
 
 // Layer stands between a connection and its socket: TLS. Read and Write have the meaning of Conn's and use the
-// connection's Raw… methods below them. A connection with a layer is not spliced.
+// connection's Raw… methods below them. What a layer has read from the socket and not yet given to a reader it tells
+// with HoldRead. A connection with a layer is not spliced.
 type Layer interface {
 	Read(c *Conn, p []byte) (int, error)
 	Write(c *Conn, p []byte) (int, error)
-	// CloseWrite says goodbye (close_notify); the socket's own half-close follows.
+	// CloseWrite says goodbye (close_notify); the socket's own half-close follows, once nothing is Pending.
 	CloseWrite(c *Conn) error
+	// Pending says that bytes wait for the socket which Write or CloseWrite has taken. The socket is not Writable then, or
+	// has failed.
+	Pending() bool
+	// Flush writes what is Pending as far as the socket takes it. It is called on the connection's events.
+	Flush(c *Conn)
+	// Released is called once, when the socket is closed: what the layer holds of the loop's goes back.
+	Released(c *Conn)
 }
 
 const (
@@ -47,6 +55,8 @@ const (
 	nagle  // Nagle's algorithm is still on: see RawWrite
 	wrote  // something has been written
 	wroteFIN
+	owesFIN // wroteFIN, but the layer's bytes go first
+	inLayer // the layer may have bytes to read: see HoldRead
 	closed
 )
 
@@ -168,7 +178,15 @@ func (c *Conn) Closed() bool { return c.state&closed != 0 }
 func (c *Conn) Dialling() bool { return c.state&dialling != 0 }
 
 // Readable says that a read may find something.
-func (c *Conn) Readable() bool { return c.state&readable != 0 }
+func (c *Conn) Readable() bool { return c.state&(readable|inLayer) != 0 }
+
+// HoldRead is for a layer: it says whether the layer may have bytes to read that are not in the socket any more. No event
+// tells of them: Loop.Again does.
+func (c *Conn) HoldRead(some bool) {
+	if c.state &^= inLayer; some {
+		c.state |= inLayer
+	}
+}
 
 // Writable says that a write may take something.
 func (c *Conn) Writable() bool { return c.state&writable != 0 }
@@ -237,6 +255,13 @@ func (c *Conn) serve() {
 		c.dialProgress()
 		return
 	}
+	if y := c.layer(); y != nil && y.Pending() {
+		y.Flush(c)
+		if c.state&owesFIN != 0 && !y.Pending() {
+			c.state &^= owesFIN
+			_ = shutdownWrite(c.fd)
+		}
+	}
 	c.handler.Ready(c)
 }
 
@@ -244,7 +269,11 @@ func (c *Conn) serve() {
 // error.
 func (c *Conn) Read(p []byte) (int, error) {
 	if y := c.layer(); y != nil {
-		return y.Read(c, p)
+		n, err := y.Read(c, p)
+		if err != nil && err != ErrAgain && err != io.EOF {
+			c.state |= broken
+		}
+		return n, err
 	}
 	return c.RawRead(p)
 }
@@ -300,7 +329,11 @@ func (c *Conn) Discard(n int) error {
 // Write sends what the socket takes of p: n may be short, with ErrAgain then.
 func (c *Conn) Write(p []byte) (int, error) {
 	if y := c.layer(); y != nil {
-		return y.Write(c, p)
+		n, err := y.Write(c, p)
+		if err != nil && err != ErrAgain {
+			c.state |= broken
+		}
+		return n, err
 	}
 	return c.RawWrite(p)
 }
@@ -353,6 +386,10 @@ func (c *Conn) CloseWrite() error {
 		if err := y.CloseWrite(c); err != nil {
 			return err
 		}
+		if y.Pending() {
+			c.state |= owesFIN
+			return nil
+		}
 	}
 	if e := shutdownWrite(c.fd); e != 0 {
 		return sysErr("shutdown", e)
@@ -360,19 +397,22 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// closeWhole closes a connection on which everything has been said: a layer says goodbye first.
-func (c *Conn) closeWhole() {
-	if c.layer() != nil {
-		_ = c.CloseWrite()
-	}
-	c.Close()
-}
-
 // Close ends the connection in both directions. The kernel still delivers what was written, unless unread bytes are
-// left, which it answers with RST.
+// left, which it answers with RST. A layer says goodbye first, and what it has Pending is delivered too: for lingerTime the
+// socket lives on for that, and counts as open.
 func (c *Conn) Close() {
 	if c.state&closed != 0 {
 		return
+	}
+	if y := c.layer(); y != nil && c.state&broken == 0 {
+		if c.state&wroteFIN == 0 {
+			c.state |= wroteFIN // by closing
+			_ = y.CloseWrite(c)
+		}
+		if y.Pending() && c.state&broken == 0 {
+			c.linger(y)
+			return
+		}
 	}
 	c.release()
 	closeFD(c.fd)
@@ -392,6 +432,10 @@ func (c *Conn) Reset() {
 // release takes the connection off its loop.
 func (c *Conn) release() {
 	c.state |= closed
+	if y := c.layer(); y != nil {
+		y.Released(c)
+		c.SetLayer(nil)
+	}
 	c.endDial()
 	c.loop.wheel.drop(&c.timer)
 	c.loop.unregister(c)

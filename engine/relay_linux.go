@@ -138,8 +138,8 @@ func (r *Relay) end(err error) {
 	r.ab.release(r.a.loop)
 	r.ba.release(r.a.loop)
 	if whole {
-		r.a.closeWhole()
-		r.b.closeWhole()
+		r.a.Close()
+		r.b.Close()
 	} else {
 		r.a.Reset()
 		r.b.Reset()

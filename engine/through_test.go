@@ -132,6 +132,9 @@ type idle struct{}
 func (idle) Read(*Conn, []byte) (int, error)  { return 0, ErrAgain }
 func (idle) Write(*Conn, []byte) (int, error) { return 0, ErrAgain }
 func (idle) CloseWrite(*Conn) error           { return nil }
+func (idle) Pending() bool                    { return false }
+func (idle) Flush(*Conn)                      {}
+func (idle) Released(*Conn)                   {}
 
 func TestThroughALayerIsACopy(t *testing.T) {
 	from := upstream(t, func(c *net.TCPConn) { _, _ = c.Write([]byte("hello")) })
