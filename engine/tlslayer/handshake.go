@@ -252,7 +252,8 @@ func (h *handshake) add(l *engine.Loop, p []byte, err error) {
 	}
 }
 
-// records is how much of b is whole records; all of it from one on that is too long, which crypto/tls is to refuse.
+// records is how much of b is whole records; all of it from one on that is none or too long, which crypto/tls refuses by
+// its head.
 func records(b []byte) int {
 	for n := 0; ; {
 		rest := b[n:]
@@ -260,7 +261,7 @@ func records(b []byte) int {
 			return n
 		}
 		size := recordHeader + int(rest[3])<<8 + int(rest[4])
-		if size > maxRecord {
+		if rest[0] < recordChangeCipherSpec || rest[0] > recordData || rest[1] != 3 || size > maxRecord {
 			return len(b)
 		}
 		if size > len(rest) {

@@ -104,6 +104,7 @@ type proxy struct {
 	failed      chan error // handshakes of either side
 	states      chan *tls.ConnectionState
 	plain       func(c *engine.Conn) // is given those that speak HTTP
+	secured     func(c *engine.Conn) // is given the clients, if there is no upstream
 }
 
 type session struct {
@@ -198,6 +199,8 @@ func (s *session) Secured(c *engine.Conn, state *tls.ConnectionState, err error)
 			c.Reset()
 		}
 		s.client.Reset()
+	case c == s.client && s.p.secured != nil:
+		s.p.secured(c)
 	case c == s.client:
 		s.p.states <- state
 		s.connect()
