@@ -103,8 +103,9 @@ type proxy struct {
 	ended       chan error // of relays
 	failed      chan error // handshakes of either side
 	states      chan *tls.ConnectionState
-	plain       func(c *engine.Conn) // is given those that speak HTTP
-	secured     func(c *engine.Conn) // is given the clients, if there is no upstream
+	plain       func(c *engine.Conn)  // is given those that speak HTTP
+	layer       atomic.Pointer[layer] // of the client that came last
+	secured     func(c *engine.Conn)  // is given the clients, if there is no upstream
 }
 
 type session struct {
@@ -153,7 +154,9 @@ func (p *proxy) Accept(c *engine.Conn) {
 	if err := p.crew.Server(c, p.front, s); err != nil {
 		c.Reset()
 		p.failed <- err
+		return
 	}
+	p.layer.Store(c.Handler().(*handshake).y)
 }
 
 func (s *session) connect() {
