@@ -7,10 +7,13 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sluice/engine"
 )
@@ -36,7 +39,8 @@ func (e *echoConn) Ready(c *engine.Conn) {
 func (e *echoConn) Timeout(*engine.Conn)          {}
 func (e *echoConn) Connected(*engine.Conn, error) {}
 
-// Reading and writing a small message allocates what crypto/tls does, two small values a read, and nothing of ours.
+// Reading a small message allocates what crypto/tls does, one value of 24 bytes for each time that it asks for bytes, and
+// nothing of ours; writing nothing at all.
 func TestSmallMessagesAllocateNothingOfOurs(t *testing.T) {
 	p := newProxy(t, Config{}, serverConfig(t), nil, nil, engine.ListenOptions{})
 	c, ours := secured(t, p, clientConfig())
@@ -84,16 +88,15 @@ func TestSmallMessagesAllocateNothingOfOurs(t *testing.T) {
 func BenchmarkEcho(b *testing.B) {
 	for _, layered := range []bool{false, true} {
 		b.Run(fmt.Sprintf("tls=%v", layered), func(b *testing.B) {
-			p := newProxy(b, Config{}, serverConfig(b), nil, nil, engine.ListenOptions{})
-			p.secured = func(c *engine.Conn) { c.SetHandler(&echoConn{}) }
+			var front *tls.Config
+			if layered {
+				front = serverConfig(b)
+			}
+			p := newProxy(b, Config{}, front, nil, nil, engine.ListenOptions{})
+			p.secured.Store(new(func(c *engine.Conn) { c.SetHandler(&echoConn{}) }))
 			var c net.Conn = dial(b, p.Bound())
 			if layered {
-				c = dialTLS(b, p.Bound(), clientConfig())
-			} else {
-				plain := newEngine(b, 1)
-				ln, err := plain.Listen("127.0.0.1:0", 0, acceptFunc(func(c *engine.Conn) { c.SetHandler(&echoConn{}) }))
-				must(b, err)
-				c = dial(b, ln.Bound())
+				c = tls.Client(c, clientConfig())
 			}
 			msg := make([]byte, 100)
 			b.ReportAllocs()
@@ -107,9 +110,14 @@ func BenchmarkEcho(b *testing.B) {
 	}
 }
 
-type acceptFunc func(c *engine.Conn)
-
-func (f acceptFunc) Accept(c *engine.Conn) { f(c) }
+// loopCPU is the CPU time of the loop, which has a thread of its own.
+func loopCPU(l *engine.Loop) time.Duration {
+	var u unix.Rusage
+	done := make(chan struct{})
+	l.Post(func() { _ = unix.Getrusage(unix.RUSAGE_THREAD, &u); close(done) })
+	<-done
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
 
 // BenchmarkSend is bulk from the loop to a reader that does not decrypt, by the size of a Write.
 func BenchmarkSend(b *testing.B) {
@@ -117,7 +125,7 @@ func BenchmarkSend(b *testing.B) {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			p := newProxy(b, Config{}, serverConfig(b), nil, nil, engine.ListenOptions{})
 			ours := make(chan *engine.Conn, 1)
-			p.secured = func(c *engine.Conn) { ours <- c }
+			p.secured.Store(new(func(c *engine.Conn) { ours <- c }))
 			client := dialTLS(b, p.Bound(), clientConfig())
 			c := next(b, ours)
 			go io.Copy(io.Discard, client.NetConn())
@@ -127,9 +135,11 @@ func BenchmarkSend(b *testing.B) {
 			s := &sender{left: b.N * size, piece: make([]byte, size), done: done}
 			b.ReportAllocs()
 			b.ResetTimer()
+			before := loopCPU(c.Loop())
 			c.Loop().Post(func() { c.SetHandler(s); s.Ready(c) })
 			<-done
 			b.StopTimer()
+			b.ReportMetric(float64(loopCPU(c.Loop())-before)/float64(b.N), "cpu-ns/op")
 			on(c, c.Reset)
 		})
 	}
@@ -168,12 +178,15 @@ func (s *sender) Connected(*engine.Conn, error) {}
 func BenchmarkReceive(b *testing.B) {
 	p := newProxy(b, Config{}, serverConfig(b), nil, nil, engine.ListenOptions{})
 	s := &sink{done: make(chan struct{})}
-	p.secured = func(c *engine.Conn) { c.SetHandler(s) }
+	loop := make(chan *engine.Loop, 1)
+	p.secured.Store(new(func(c *engine.Conn) { c.SetHandler(s); loop <- c.Loop() }))
 	client := dialTLS(b, p.Bound(), clientConfig())
 	must(b, client.NetConn().SetDeadline(time.Time{}))
 	piece := make([]byte, 64<<10)
 	b.SetBytes(int64(len(piece)))
 	b.ReportAllocs()
+	l := next(b, loop)
+	before := loopCPU(l)
 	b.ResetTimer()
 	for range b.N {
 		if _, err := client.Write(piece); err != nil {
@@ -183,6 +196,7 @@ func BenchmarkReceive(b *testing.B) {
 	must(b, client.CloseWrite())
 	<-s.done
 	b.StopTimer()
+	b.ReportMetric(float64(loopCPU(l)-before)/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(s.reads)/float64(b.N), "reads/op")
 }
 
@@ -212,7 +226,7 @@ func (s *sink) Connected(*engine.Conn, error) {}
 // BenchmarkHandshake is full handshakes of 8 clients in this process, which have their half of the work.
 func BenchmarkHandshake(b *testing.B) {
 	p := newProxy(b, Config{}, serverConfig(b), nil, nil, engine.ListenOptions{})
-	p.secured = func(c *engine.Conn) { c.Close() }
+	p.secured.Store(new(func(c *engine.Conn) { c.Close() }))
 	var all sync.WaitGroup
 	turns := make(chan struct{})
 	for range 8 {
@@ -241,34 +255,78 @@ func residentBytes() (n int) {
 	return n * os.Getpagesize()
 }
 
-// BenchmarkIdle is what a connection takes that has said one small message: of the heap, and of the process. The clients
-// are made to be small: they leave crypto/tls as soon as they have shaken hands, and keep a socket.
+// taken is what the process has, of heap and stacks and in all.
+func taken() (heap, resident int) {
+	var m runtime.MemStats
+	debug.FreeOSMemory()
+	debug.FreeOSMemory()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc + m.StackInuse), residentBytes()
+}
+
+// BenchmarkUnderWay is what a handshake takes that waits: for the ClientHello, and in the middle.
+func BenchmarkUnderWay(b *testing.B) {
+	const conns = 1000
+	for _, middle := range []bool{false, true} {
+		b.Run(fmt.Sprintf("middle=%v", middle), func(b *testing.B) {
+			for range b.N {
+				p := newProxy(b, Config{}, serverConfig(b), nil, nil, engine.ListenOptions{})
+				heap, resident := taken()
+				clients := make([]net.Conn, conns)
+				for i := range clients {
+					c, err := net.Dial("tcp", p.Bound())
+					must(b, err)
+					if clients[i] = c; middle {
+						must(b, tls.Client(&holder{Conn: c, pass: 1}, clientConfig()).Handshake())
+					}
+				}
+				eventually(b, "all are under way", func() bool { return p.crew.Counters().UnderWay.Load() == conns })
+				heap2, resident2 := taken()
+				b.ReportMetric(float64(heap2-heap)/conns, "heap-B/conn")
+				b.ReportMetric(float64(resident2-resident)/conns, "RSS-B/conn")
+				for _, c := range clients {
+					c.Close()
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkIdle is what a connection takes that has said one message: of the heap and of the process, without the kernel's
+// part. The client's half is a bare socket by then; what the plain case takes is that, and the engine's part.
 func BenchmarkIdle(b *testing.B) {
 	const conns = 2000
-	for _, v := range versions {
-		for _, size := range []int{100, 32 << 10} {
+	all := append(versions[:len(versions):len(versions)], struct {
+		name string
+		set  func(*tls.Config)
+	}{"plain", nil})
+	for _, v := range all {
+		for _, size := range []int{100, 16 << 10} {
 			b.Run(fmt.Sprintf("%s/%d", strings.ReplaceAll(v.name, " ", ""), size), func(b *testing.B) {
 				for range b.N {
-					p := newProxy(b, Config{}, serverConfig(b), nil, nil, engine.ListenOptions{})
-					p.secured = func(c *engine.Conn) { c.SetHandler(onceEcho{}) }
+					front := serverConfig(b)
+					if v.set == nil {
+						front = nil
+					}
+					p := newProxy(b, Config{}, front, nil, nil, engine.ListenOptions{})
+					p.secured.Store(new(func(c *engine.Conn) { c.SetHandler(onceEcho{}) }))
 					cfg := clientConfig()
-					v.set(cfg)
-					heap := func() (n int) {
-						var m runtime.MemStats
-						runtime.GC()
-						runtime.GC()
-						runtime.ReadMemStats(&m)
-						return int(m.HeapAlloc + m.StackInuse)
-					}
-					clients := make([]*net.TCPConn, conns)
-					before := heap()
+					clients := make([]net.Conn, conns)
+					message := string(make([]byte, size))
+					heap, resident := taken()
 					for i := range clients {
-						raw := dial(b, p.Bound())
-						c := tls.Client(raw, cfg)
-						exchange(b, c, string(make([]byte, size)))
+						raw, err := net.Dial("tcp", p.Bound())
+						must(b, err)
 						clients[i] = raw
+						if v.set != nil {
+							v.set(cfg)
+							raw = tls.Client(raw, cfg)
+						}
+						exchange(b, raw, message)
 					}
-					b.ReportMetric(float64(heap()-before)/conns, "B/conn")
+					heap2, resident2 := taken()
+					b.ReportMetric(float64(heap2-heap)/conns, "heap-B/conn")
+					b.ReportMetric(float64(resident2-resident)/conns, "RSS-B/conn")
 					for _, c := range clients {
 						c.Close()
 					}

@@ -202,12 +202,12 @@ func TestHandshakesBeyondTheQueueAreShed(t *testing.T) {
 
 func TestPlainHTTPIsLeftToTheOwner(t *testing.T) {
 	p := newProxy(t, Config{}, serverConfig(t), nil, nil, engine.ListenOptions{})
-	p.plain = func(c *engine.Conn) {
+	p.plain.Store(new(func(c *engine.Conn) {
 		b := make([]byte, 64)
 		n, _ := c.Read(b)
 		_, _ = c.Write(append([]byte("you said "), b[:n]...))
 		c.Close()
-	}
+	}))
 	for _, say := range []string{"GET / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PROPFIND /x HTTP/1.1\r\n"} {
 		c := dial(t, p.Bound())
 		_, err := io.WriteString(c, say)

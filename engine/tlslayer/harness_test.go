@@ -103,9 +103,9 @@ type proxy struct {
 	ended       chan error // of relays
 	failed      chan error // handshakes of either side
 	states      chan *tls.ConnectionState
-	plain       func(c *engine.Conn)  // is given those that speak HTTP
-	layer       atomic.Pointer[layer] // of the client that came last
-	secured     func(c *engine.Conn)  // is given the clients, if there is no upstream
+	plain       atomic.Pointer[func(c *engine.Conn)] // is given those that speak HTTP
+	layer       atomic.Pointer[layer]                // of the client that came last
+	secured     atomic.Pointer[func(c *engine.Conn)] // is given the clients, if there is no upstream
 }
 
 type session struct {
@@ -147,6 +147,10 @@ func newProxy(t testing.TB, cfg Config, front, back *tls.Config, to net.Addr, o 
 func (p *proxy) Accept(c *engine.Conn) {
 	s := &session{p: p, client: c}
 	c.SetHandler(s)
+	if p.front == nil && p.to == nil {
+		(*p.secured.Load())(c)
+		return
+	}
 	if p.front == nil {
 		s.connect()
 		return
@@ -194,16 +198,16 @@ func (s *session) Connected(up *engine.Conn, err error) {
 
 func (s *session) Secured(c *engine.Conn, state *tls.ConnectionState, err error) {
 	switch {
-	case errors.Is(err, ErrPlainHTTP) && s.p.plain != nil:
-		s.p.plain(c)
+	case errors.Is(err, ErrPlainHTTP) && s.p.plain.Load() != nil:
+		(*s.p.plain.Load())(c)
 	case err != nil:
 		s.p.failed <- err
 		if !c.Closed() {
 			c.Reset()
 		}
 		s.client.Reset()
-	case c == s.client && s.p.secured != nil:
-		s.p.secured(c)
+	case c == s.client && s.p.secured.Load() != nil:
+		(*s.p.secured.Load())(c)
 	case c == s.client:
 		s.p.states <- state
 		s.connect()

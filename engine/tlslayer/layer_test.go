@@ -15,7 +15,7 @@ import (
 func secured(t *testing.T, p *proxy, cfg *tls.Config) (*tls.Conn, *engine.Conn) {
 	t.Helper()
 	ours := make(chan *engine.Conn, 1)
-	p.secured = func(c *engine.Conn) { ours <- c }
+	p.secured.Store(new(func(c *engine.Conn) { ours <- c }))
 	c := dialTLS(t, p.Bound(), cfg)
 	return c, next(t, ours)
 }
@@ -118,7 +118,7 @@ func TestReadInPieces(t *testing.T) {
 		say := noise(100 << 10)
 		heard := make(chan []byte, 1)
 		var all []byte
-		p.secured = func(c *engine.Conn) {
+		p.secured.Store(new(func(c *engine.Conn) {
 			c.SetHandler(readyFunc(func(c *engine.Conn) {
 				// One read for each call, as a handler does that relies on being called.
 				b := make([]byte, 1000)
@@ -133,7 +133,7 @@ func TestReadInPieces(t *testing.T) {
 					t.Error(err)
 				}
 			}))
-		}
+		}))
 		c := dialTLS(t, p.Bound(), cfg)
 		_, err := c.Write(say)
 		must(t, err)
