@@ -1,0 +1,104 @@
+// Package acme gets certificates from a CA by itself, and renews them (RFC 8555). What it is asked by the CA it answers through the
+// listeners that are there already: Challenge is for those of plain HTTP, ChallengeCertificate for those of TLS.
+//
+// certmagic decides when a certificate is due (with renewal information of the CA, RFC 9773), stores and locks, and tries again with
+// growing intervals. Its own issuer is not used, for it opens listeners on ports 80 and 443 if nobody is there.
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// Manager has the certificates of a configuration's domains. For any goroutine.
+type Manager struct {
+	cfg        Config
+	cache      *certmagic.Cache
+	challenges *challenges
+	cancel     context.CancelFunc
+}
+
+// New loads the certificates that the storage has, and goes on to get and renew them in the background until Close. An error is one of
+// the storage, or one that cfg.Validate reports. nil for log: the default.
+func New(cfg Config, log *slog.Logger) (*Manager, error) {
+	cfg = cfg.withDefaults()
+	if log == nil {
+		log = slog.Default()
+	}
+	if err := os.MkdirAll(cfg.Storage, 0o700); err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	storage := &certmagic.FileStorage{Path: cfg.Storage}
+	m := &Manager{cfg: cfg, challenges: newChallenges(storage)}
+	issuer, err := newIssuer(cfg, storage, m.challenges, log)
+	if err != nil {
+		return nil, err
+	}
+	logger := zapFor(log)
+	var magic atomic.Pointer[certmagic.Config] // each of the two needs the other
+	m.cache = certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return magic.Load(), nil },
+		Logger:           logger,
+	})
+	magic.Store(certmagic.New(m.cache, certmagic.Config{
+		Issuers: []certmagic.Issuer{issuer},
+		Storage: storage,
+		Logger:  logger,
+	}))
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	if err := magic.Load().ManageAsync(ctx, cfg.Domains); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Close ends the getting and renewing. What is there already goes on to be found.
+func (m *Manager) Close() {
+	m.cancel()
+	m.cache.Stop()
+}
+
+// Manages says that a host name is one of the domains.
+func (m *Manager) Manages(name string) bool {
+	return slices.Contains(m.cfg.Domains, strings.ToLower(name))
+}
+
+// Certificate is that of a domain; of any other name, that of the first domain, if whoever asks wants one anyway; nil: there is none
+// yet, or none any more.
+func (m *Manager) Certificate(name string, anyway bool) *tls.Certificate {
+	if !m.Manages(name) {
+		if !anyway {
+			return nil
+		}
+		name = m.cfg.Domains[0]
+	}
+	now := time.Now()
+	for _, c := range m.cache.AllMatchingCertificates(strings.ToLower(name)) {
+		if now.Before(c.Leaf.NotAfter) {
+			return &c.Certificate
+		}
+	}
+	return nil
+}
+
+// Certificates are those of all domains that have one.
+func (m *Manager) Certificates() (all []*x509.Certificate) {
+	for _, d := range m.cfg.Domains {
+		for _, c := range m.cache.AllMatchingCertificates(d) {
+			all = append(all, c.Leaf)
+		}
+	}
+	return all
+}
