@@ -9,7 +9,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -38,7 +40,7 @@ func New(cfg Config, log *slog.Logger) (*Manager, error) {
 	if err := os.MkdirAll(cfg.Storage, 0o700); err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	storage := &certmagic.FileStorage{Path: cfg.Storage}
+	storage := storageOf(cfg)
 	m := &Manager{cfg: cfg, challenges: newChallenges(storage)}
 	issuer, err := newIssuer(cfg, storage, m.challenges, log)
 	if err != nil {
@@ -57,11 +59,33 @@ func New(cfg Config, log *slog.Logger) (*Manager, error) {
 	}))
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
-	if err := magic.Load().ManageAsync(ctx, cfg.Domains); err != nil {
-		m.Close()
-		return nil, err
+	loaded := make(chan struct{})
+	go m.manage(ctx, magic.Load(), log, loaded)
+	select {
+	case <-loaded:
+	case <-time.After(loadTimeout):
 	}
 	return m, nil
+}
+
+// loadTimeout is how long New waits for what the storage has: with a certificate comes its OCSP response, whose responder may be slow.
+const loadTimeout = 5 * time.Second
+
+// manage loads what there is, gets what there is not, and renews what is due.
+func (m *Manager) manage(ctx context.Context, magic *certmagic.Config, log *slog.Logger, loaded chan<- struct{}) {
+	for _, d := range m.cfg.Domains {
+		if _, err := magic.CacheManagedCertificate(ctx, d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			log.Error("acme: stored certificate not loaded", "domain", d, "error", err)
+		}
+	}
+	close(loaded)
+	if err := magic.ManageAsync(ctx, m.cfg.Domains); err != nil {
+		log.Error("acme: domains are not managed", "error", err)
+	}
+	// What was loaded is looked at here, for the next look of certmagic's own is 10 min away.
+	if err := m.cache.RenewManagedCertificates(ctx); err != nil {
+		log.Error("acme: not renewed", "error", err)
+	}
 }
 
 // Close ends the getting and renewing. What is there already goes on to be found.
@@ -102,3 +126,5 @@ func (m *Manager) Certificates() (all []*x509.Certificate) {
 	}
 	return all
 }
+
+func storageOf(cfg Config) certmagic.Storage { return &certmagic.FileStorage{Path: cfg.Storage} }
