@@ -57,6 +57,7 @@ const (
 	wroteFIN
 	owesFIN // wroteFIN, but the layer's bytes go first
 	inLayer // the layer may have bytes to read: see HoldRead
+	opening // it is connected, and somebody comes before its handler: see BeforeConnected
 	closed
 )
 
@@ -174,8 +175,8 @@ func (c *Conn) SetLayer(y Layer) {
 // Closed says that Close or Reset was called, or that the dial failed.
 func (c *Conn) Closed() bool { return c.state&closed != 0 }
 
-// Dialling says that the connection is not there yet.
-func (c *Conn) Dialling() bool { return c.state&dialling != 0 }
+// Dialling says that the connection is not there yet, or not its handler's.
+func (c *Conn) Dialling() bool { return c.state&(dialling|opening) != 0 }
 
 // Readable says that a read may find something.
 func (c *Conn) Readable() bool { return c.state&(readable|inLayer) != 0 }

@@ -20,6 +20,7 @@ type dial struct {
 	until time.Duration // deadline of the whole, on the loop's clock
 	opts  *DialOptions
 	from  netip.AddrPort // for whom, if opts are transparent
+	first func(c *Conn) (later bool, err error)
 }
 
 // Dial is DialWith without options.
@@ -96,6 +97,19 @@ func (c *Conn) dialStart(a *Addr) error {
 	return nil
 }
 
+// BeforeConnected has f see a connection that is on its way before its handler hears of it: to begin it with a header, or to put a
+// layer on it. With later, the handler is told by Opened; with an error, at once. Until then the connection counts as Dialling.
+func (c *Conn) BeforeConnected(f func(c *Conn) (later bool, err error)) { c.more.dial.first = f }
+
+// Opened tells the handler what BeforeConnected has left to tell; after an error the connection is closed.
+func (c *Conn) Opened(err error) {
+	c.state &^= opening
+	if err != nil {
+		c.Reset()
+	}
+	c.handler.Connected(c, err)
+}
+
 // dialProgress is called on the events of a connection that is dialled: it can be written to once it is there, and an
 // error comes with the event.
 func (c *Conn) dialProgress() {
@@ -107,9 +121,19 @@ func (c *Conn) dialProgress() {
 		}
 		c.dialFailed(fmt.Errorf("connect %s: %w", &c.more.dial.addrs[c.more.dial.next-1], sysErr("connect", e)))
 	case c.state&writable != 0:
+		first := c.more.dial.first
 		c.endDial()
 		c.state &^= dialling
 		c.SetTimeout(0)
+		if first != nil {
+			c.state |= opening
+			if later, err := first(c); later && err == nil {
+				return
+			} else {
+				c.Opened(err)
+				return
+			}
+		}
 		c.handler.Connected(c, nil)
 	}
 }

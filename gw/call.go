@@ -1,6 +1,7 @@
 package gw
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -35,6 +36,7 @@ type calls struct {
 type callClient struct {
 	address string
 	limit   int
+	secured *tls.Config
 }
 
 var errCallsFull = errors.New("too many requests of filters are under way")
@@ -54,7 +56,7 @@ func (c *caller) Call(_ *fasthttp.RequestCtx, cluster string, req *fasthttp.Requ
 		done(nil, fmt.Errorf("cluster %s: %w", cluster, err))
 		return
 	}
-	client := all.client(ep.String(), limit)
+	client := all.client(ep.String(), limit, cl.TLSConfig(ep))
 	go func() {
 		resp := fasthttp.AcquireResponse()
 		defer fasthttp.ReleaseResponse(resp)
@@ -82,12 +84,12 @@ func (c *caller) Call(_ *fasthttp.RequestCtx, cluster string, req *fasthttp.Requ
 	}()
 }
 
-func (a *calls) client(address string, limit int) *fasthttp.HostClient {
-	k := callClient{address, limit}
+func (a *calls) client(address string, limit int, secured *tls.Config) *fasthttp.HostClient {
+	k := callClient{address, limit, secured}
 	if c, ok := a.clients.Load(k); ok {
 		return c.(*fasthttp.HostClient)
 	}
-	c, _ := a.clients.LoadOrStore(k, &fasthttp.HostClient{Addr: address, Name: "sluice", MaxConns: maxCalls, MaxResponseBodySize: limit,
+	c, _ := a.clients.LoadOrStore(k, &fasthttp.HostClient{Addr: address, Name: "sluice", MaxConns: maxCalls, MaxResponseBodySize: limit, IsTLS: secured != nil, TLSConfig: secured,
 		DisablePathNormalizing: true, Dial: func(string) (net.Conn, error) {
 			if path, ok := strings.CutPrefix(address, "unix:"); ok {
 				return net.Dial("unix", path)

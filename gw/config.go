@@ -29,6 +29,8 @@ type Config struct {
 	Slashes h1.Slashes `yaml:"duplicate_slashes"`
 	// Filters see every request before those of its route, and its response after them.
 	Filters []filter.Config `yaml:"filters"`
+	// Secure says that the listener's connections are TLS, which has ended before: their scheme is https.
+	Secure bool `yaml:"-"`
 	// Trusted are the proxies that are believed what they say of the client.
 	Trusted forwarded.Config `yaml:",inline"`
 }

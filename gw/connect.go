@@ -47,7 +47,7 @@ func (x *exchange) connect(why error) bool {
 		if cl.Timed() {
 			x.asked = l.Clock()
 		}
-		up, err := dialUpstream(l, ep, cl, lb.ClientOf(x.d.conn), !x.fresh && x.d.gw.introduces(cl) == "")
+		up, err := dialUpstream(l, ep, cl, lb.ClientOf(x.d.conn), !x.fresh && x.d.gw.introduces(cl) == "", x.introduction())
 		if err == nil {
 			x.up, x.ep, up.x = up, ep, x
 			x.hold()
@@ -147,6 +147,16 @@ func (g *Gateway) introduces(cl *lb.Cluster) lb.ProxyVersion {
 	return cl.Config().SendProxyProtocol
 }
 
+// introduction is introduce, for a cluster that is to be told before it is spoken to in TLS; nil: it is not told.
+func (x *exchange) introduction() func(*engine.Conn) bool {
+	v := x.d.gw.introduces(x.cl)
+	if v == "" || !x.cl.Secure() {
+		return nil
+	}
+	client := x.d.conn
+	return func(up *engine.Conn) bool { return lb.Introduce(up, client, v, proxyproto.Header{}) }
+}
+
 // introduce tells the endpoint who the client is, if it wants to know: the connection is for this client alone then.
 func (x *exchange) introduce(up *upstream) bool {
 	v := x.d.gw.introduces(x.cl)
@@ -154,6 +164,9 @@ func (x *exchange) introduce(up *upstream) bool {
 		return true
 	}
 	up.unsound = true
+	if x.cl.Secure() {
+		return true // it was
+	}
 	return lb.Introduce(up.conn, x.d.conn, v, proxyproto.Header{})
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/engine"
+	"sluice/gw/filter"
 	"sluice/gw/h1"
 )
 
@@ -18,7 +19,8 @@ type downstream struct {
 	resume h1.Resume
 	// more: what is in hand is not a whole head. linger: the response is out, the rest is thrown away.
 	more, linger, began bool
-	start               time.Duration // of the request, on the loop's clock
+	start               time.Duration    // of the request, on the loop's clock
+	identity            *filter.Identity // by the client's certificate; nil: it was not asked for, or there is none
 }
 
 // lingerTime is how long a client may go on sending what nobody wants, so that it reads the response before it meets

@@ -23,6 +23,7 @@ type Gateway struct {
 	routes  *route.Table[*target]
 	names   []string // of the routes
 	trusted *forwarded.Trusted
+	scheme  string // of requests, if no proxy says another
 	calls   calls
 	callers []caller // by loop
 	closers []io.Closer
@@ -73,6 +74,9 @@ func New(cfg Config, sendProxy lb.ProxyVersion, routes []Route, clusters func(st
 	g := &Gateway{cfg: cfg.withDefaults(), limits: h1.DefaultLimits, workers: workers, stats: stats, stale: stale,
 		sendProxy: sendProxy, log: log}
 	g.limits.Slashes = cfg.Slashes
+	if g.scheme = "http"; cfg.Secure {
+		g.scheme = "https"
+	}
 	g.trusted = forwarded.New(cfg.Trusted)
 	g.calls.clusters = map[string]*lb.Cluster{}
 	for _, w := range workers.list {

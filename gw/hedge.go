@@ -52,7 +52,7 @@ func (x *exchange) hedge() {
 	if err != nil {
 		return
 	}
-	up, err := dialUpstream(l, ep, x.cl, lb.ClientOf(x.d.conn), x.d.gw.introduces(x.cl) == "")
+	up, err := dialUpstream(l, ep, x.cl, lb.ClientOf(x.d.conn), x.d.gw.introduces(x.cl) == "", x.introduction())
 	if err != nil {
 		ep.End(l)
 		return

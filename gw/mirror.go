@@ -2,6 +2,7 @@ package gw
 
 import (
 	"io"
+	"slices"
 
 	"sluice/engine"
 	"sluice/gw/h1"
@@ -50,12 +51,21 @@ func (x *exchange) mirrored() {
 		return
 	}
 	m := &mirror{w: x.w, cl: t.mirror, ep: ep, count: n, toHEAD: x.toHEAD}
-	if m.up, err = dialUpstream(l, ep, m.cl, lb.ClientOf(x.d.conn), x.d.gw.introduces(m.cl) == ""); err != nil {
+	header := m.introduction(x)
+	told := header != nil
+	var introduce func(*engine.Conn) bool
+	if told && m.cl.Secure() {
+		first := slices.Clone(header)
+		introduce = func(up *engine.Conn) bool { n, err := up.Write(first); return err == nil && n == len(first) }
+		header = nil
+	}
+	if m.up, err = dialUpstream(l, ep, m.cl, lb.ClientOf(x.d.conn), !told, introduce); err != nil {
 		ep.End(l)
 		n.MirrorFailed.Inc()
 		return
 	}
-	m.request = l.AppendBuffer(nil, m.introduction(x))
+	m.up.unsound = m.up.unsound || told // it is for this client alone
+	m.request = l.AppendBuffer(nil, header)
 	if x.sent == 0 && x.by.toldAt > 0 {
 		x.tell()
 	}
@@ -73,7 +83,6 @@ func (m *mirror) introduction(x *exchange) []byte {
 	if v == "" {
 		return nil
 	}
-	m.up.unsound = true // it is for this client alone
 	c := x.d.conn
 	h := proxyproto.Header{Source: c.Peer(), Dest: c.LocalAddr()}
 	if o, ok := c.Attached().(*lb.Origin); ok && !o.Header.Local {

@@ -87,6 +87,7 @@ func (x *exchange) startFilters(data []byte) {
 		x.resumeFilters = func(r filter.Result) { x.w.loop.Post(func() { x.resumed(r) }) }
 	}
 	filter.SetResume(x.ctx, x.resumeFilters)
+	x.showCertificate()
 	if x.target.calls {
 		filter.SetCaller(x.ctx, &x.d.gw.callers[x.w.loop.ID()])
 	}

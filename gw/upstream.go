@@ -1,6 +1,7 @@
 package gw
 
 import (
+	"crypto/tls"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -20,15 +21,18 @@ type upstream struct {
 	uses    int           // exchanges that it has served
 	reused  bool          // it has served an exchange before
 	unsound bool          // it is not to be used again
+	secured *tls.Config   // as which it speaks TLS; nil: it does not
 }
 
-// dialUpstream takes a connection kept warm, if warm says that one will do, or dials.
-func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cl *lb.Cluster, client netip.AddrPort, warm bool) (*upstream, error) {
+// dialUpstream takes a connection kept warm, if warm says that one will do, or dials. introduce is for cl.Dial.
+func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cl *lb.Cluster, client netip.AddrPort, warm bool, introduce func(*engine.Conn) bool) (*upstream, error) {
+	secured := cl.TLSConfig(ep)
 	for local := ep.Local(l); warm && len(local.Idle) > 0; {
 		n := len(local.Idle) - 1
 		up := local.Idle[n].Handler().(*upstream)
 		local.Idle = local.Idle[:n]
-		if up.conn.Readable() || up.old() { // it has ended, and has not had its turn yet
+		// It has ended, and has not had its turn yet; or the cluster's configuration has another idea of TLS since.
+		if up.conn.Readable() || up.old() || up.secured != secured {
 			up.HangUp()
 			continue
 		}
@@ -36,7 +40,7 @@ func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cl *lb.Cluster, client netip.
 		up.conn.SetTimeout(0) // it is idle no more
 		return up, nil
 	}
-	up := &upstream{ep: ep}
+	up := &upstream{ep: ep, secured: secured}
 	if err := up.Link.Open(cl, l, ep); err != nil {
 		return nil, err
 	}
@@ -44,7 +48,7 @@ func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cl *lb.Cluster, client netip.
 		up.until = l.Now() + age - time.Duration(rand.Int64N(int64(age)/10+1)) // so that they do not end together
 	}
 	var err error
-	if up.conn, err = cl.Dial(l, ep, client, up); err != nil {
+	if up.conn, err = cl.Dial(l, ep, client, introduce, up); err != nil {
 		up.Link.Close()
 	}
 	return up, err

@@ -39,7 +39,7 @@ func (w *worker) warm(cl *lb.Cluster, list []*lb.Endpoint) {
 		for ep.Usable() && len(ep.Local(w.loop).Idle)+w.warming[ep] < cl.Config().Warm && !w.loop.Draining() {
 			h := &warming{w: w, cl: cl, ep: ep}
 			var err error
-			if h.up, err = dialUpstream(w.loop, ep, cl, netip.AddrPort{}, false); err != nil {
+			if h.up, err = dialUpstream(w.loop, ep, cl, netip.AddrPort{}, false, nil); err != nil {
 				break
 			}
 			h.up.conn.SetHandler(h)

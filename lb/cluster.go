@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"sluice/engine"
+	"sluice/engine/tlslayer"
+	"sluice/lb/certs"
 	"sluice/lb/discovery"
 	"sluice/lb/health"
 	"sluice/lb/proxyproto"
@@ -43,6 +44,7 @@ type Cluster struct {
 	checks   map[*Endpoint]context.CancelFunc // those that run
 
 	checker  *health.Checker
+	secure   *upstreamTLS    // nil: the endpoints do not speak TLS
 	ctx      context.Context // ends with Stop
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -72,6 +74,17 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 		if c.checker, err = health.New(*c.cfg.Health); err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
 		}
+	}
+	switch {
+	case cfg.TLS == nil:
+	case prev != nil && reflect.DeepEqual(prev.cfg.TLS, cfg.TLS):
+		c.secure = prev.secure
+	default:
+		client, err := certs.NewClient(*cfg.TLS, c.log)
+		if err != nil {
+			return nil, fmt.Errorf("cluster %s: tls: %w", cfg.Name, err)
+		}
+		c.secure = &upstreamTLS{client, tlslayer.New(tlslayer.Config{})}
 	}
 	if prev == nil {
 		c.shared = newShared(loops)
@@ -201,6 +214,9 @@ func (c *Cluster) Stop(next *Cluster) {
 	c.cancel() // nothing is begun after this
 	c.mu.Unlock()
 	c.running.Wait()
+	if c.secure != nil && (next == nil || next.secure != c.secure) {
+		c.secure.client.Close()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	stay := next.byAddress()
@@ -284,7 +300,7 @@ func (c *Cluster) admit(m member, now time.Time) {
 	case m.cfg.State != discovery.Maint && stop == nil:
 		ctx, cancel := context.WithCancel(c.ctx)
 		c.checks[ep] = cancel
-		target := health.Target{Address: ep.address, Preface: c.preface(), Needed: func() bool { return c.Eligible() == 0 }}
+		target := health.Target{Address: ep.address, Preface: c.preface(), TLS: c.TLSConfig(ep), Needed: func() bool { return c.Eligible() == 0 }}
 		c.running.Go(func() {
 			c.checker.Run(ctx, target, ep.Healthy(), func(up bool, why error) { c.checked(ep, up, why) })
 		})
@@ -468,11 +484,6 @@ func (c *Cluster) Rebuilt() uint64 { return c.rebuilt.Load() }
 
 // Queued is how many sessions wait for an endpoint.
 func (c *Cluster) Queued() int64 { return c.shared.waiting.Load() }
-
-// Dial connects to ep on behalf of client, as the cluster's configuration says.
-func (c *Cluster) Dial(l *engine.Loop, ep *Endpoint, client netip.AddrPort, h engine.Handler) (*engine.Conn, error) {
-	return l.DialWith(ep.Addrs(), c.cfg.ConnectTimeout, c.dial, client, h)
-}
 
 // Eligible is how many endpoints are picked from at present.
 func (c *Cluster) Eligible() int { return len(c.table.Load().members) }

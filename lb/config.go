@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/engine"
+	"sluice/lb/certs"
 	"sluice/lb/discovery"
 	"sluice/lb/health"
 	"sluice/lb/maglev"
@@ -117,6 +118,8 @@ type Config struct {
 	Queue *Queue `yaml:"queue"`
 	// The sockets towards the endpoints.
 	engine.DialConfig `yaml:",inline"`
+	// TLS is spoken with the endpoints, by checks too.
+	TLS *certs.ClientConfig `yaml:"tls"`
 	// SendProxyProtocol begins every connection with the client's address.
 	SendProxyProtocol ProxyVersion `yaml:"send_proxy_protocol"`
 }
@@ -174,6 +177,9 @@ func (c *Config) Validate(report func(path, message string)) {
 		report("table_size", "is maglev's and hrw's alone: this cluster has another picker")
 	case c.TableSize < len(c.Endpoints) || c.TableSize > 1<<24 || !big.NewInt(int64(c.TableSize)).ProbablyPrime(0):
 		report("table_size", fmt.Sprintf("%d is not a prime from the number of endpoints to %d", c.TableSize, 1<<24))
+	}
+	if c.TLS != nil {
+		c.TLS.Validate(func(path, message string) { report("tls."+path, message) })
 	}
 	if c.Health != nil {
 		c.Health.Validate(func(path, message string) { report("health."+path, message) })

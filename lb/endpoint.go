@@ -21,7 +21,8 @@ type Endpoint struct {
 	shared  *shared
 	local   []Local
 	changed atomic.Pointer[func()]
-	place   atomic.Uint32 // among the members of the newest table
+	tls     atomic.Pointer[endpointTLS] // what TLSConfig has made
+	place   atomic.Uint32               // among the members of the newest table
 
 	_        [64]byte // what every session writes is apart from what every pick reads
 	inFlight atomic.Int64

@@ -44,11 +44,7 @@ func (s *session) greet() {
 		return
 	}
 	c.SetTimeout(0)
-	if cl, ok := s.proxy.names.Find(h.ServerName); ok {
-		s.cluster = cl
-	}
-	if s.cluster == nil {
-		s.count().NoName.Inc()
+	if !s.choose(h.ServerName) {
 		s.decline(sni.UnrecognizedName)
 		return
 	}
@@ -60,6 +56,30 @@ func (s *session) greet() {
 		}
 	}
 	s.place(h.ServerName)
+}
+
+// choose finds the cluster of a name; false: nobody's.
+func (s *session) choose(name []byte) bool {
+	if cl, ok := s.proxy.names.Find(name); ok {
+		s.cluster = cl
+	}
+	if s.cluster == nil {
+		s.count().NoName.Inc()
+	}
+	return s.cluster != nil
+}
+
+// named is greet for a client whose hello was for us.
+func (s *session) named(t *Secured) {
+	name := []byte(t.ServerName)
+	if !s.choose(name) {
+		s.end()
+		return
+	}
+	if s.proxyVersion() == ProxyV2 {
+		s.asks = &asked{name: name, alpn: []byte(t.ALPN)}
+	}
+	s.place(name)
 }
 
 // lingerTime is how long a client that was declined may go on sending.
@@ -100,9 +120,17 @@ func (s *session) proxyVersion() ProxyVersion {
 	return s.cluster.cfg.SendProxyProtocol
 }
 
+// introduction is introduce, for a cluster that is to be told before it is spoken to in TLS; nil: it is not told.
+func (s *session) introduction() func(*engine.Conn) bool {
+	if !s.cluster.Secure() || s.proxyVersion() == "" {
+		return nil
+	}
+	return s.introduce
+}
+
 // introduce tells the endpoint who the client is, if it wants to know. false: it cannot be told, and the connection is
 // of no use.
-func (s *session) introduce() bool {
+func (s *session) introduce(up *engine.Conn) bool {
 	v := s.proxyVersion()
 	if v == "" {
 		return true
@@ -111,8 +139,10 @@ func (s *session) introduce() bool {
 	if s.asks != nil {
 		h.SNI, h.ALPN = s.asks.name, s.asks.alpn
 	}
-	return Introduce(s.upstream, s.client, v, h)
+	return Introduce(up, s.client, v, h)
 }
+
+var errIntroduction = errors.New("PROXY header cannot be written")
 
 // Introduce writes a PROXY header to an upstream connection that nothing has been written to, for the client connection;
 // h holds what else is to be told. What the client's own PROXY header said is passed on.

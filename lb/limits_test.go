@@ -38,7 +38,7 @@ func park(t *testing.T, c *Cluster, l *engine.Loop, ep *Endpoint) *wire {
 	on(l, func() {
 		err := w.Open(c, l, ep)
 		if err == nil {
-			w.conn, err = c.Dial(l, ep, netip.AddrPort{}, w)
+			w.conn, err = c.Dial(l, ep, netip.AddrPort{}, nil, w)
 		}
 		if err != nil {
 			w.ready <- err

@@ -54,9 +54,12 @@ func (c *PrefaceConfig) Validate(report func(path, message string)) {
 	}
 }
 
-// Origin is what a PROXY header says of a connection. It is attached to the connection, and immutable.
+// Origin is what is known of a connection beyond its socket. It is attached to the connection, and immutable.
 type Origin struct {
+	// Header is what a PROXY header says; Local: nothing.
 	Header proxyproto.Header
+	// Secured is what a TLS handshake has told; nil: nothing.
+	Secured *Secured
 }
 
 // ClientOf is whom a connection is for: the source of its PROXY header, or its peer.
@@ -158,7 +161,7 @@ func (p *preface) Ready(c *engine.Conn) {
 	case err == nil:
 		// Parts of it are in what was peeked at.
 		h.SNI, h.ALPN, h.UniqueID = slices.Clone(h.SNI), slices.Clone(h.ALPN), slices.Clone(h.UniqueID)
-		c.Attach(&Origin{h})
+		c.Attach(&Origin{Header: h})
 		p.follow(c, n)
 	default:
 		p.count.Malformed.Inc()

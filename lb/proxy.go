@@ -199,6 +199,10 @@ func (p *Proxy) Accept(c *engine.Conn) {
 	s.held.session = s
 	c.SetHandler(s)
 	s.count().Sessions.Inc()
+	if t := SecuredOf(c); t != nil {
+		s.named(t)
+		return
+	}
 	if p.hello {
 		c.SetTimeout(p.cfg.HelloTimeout)
 		return
@@ -249,7 +253,7 @@ func (s *session) connect() {
 		if cl.Timed() {
 			s.began = l.Clock()
 		}
-		c, err := cl.Dial(l, ep, ClientOf(s.client), s)
+		c, err := cl.Dial(l, ep, ClientOf(s.client), s.introduction(), s)
 		if err == nil {
 			s.ep, s.upstream = ep, c
 			ep.Local(l).Attach(&s.held)
@@ -297,7 +301,7 @@ func (s *session) Connected(up *engine.Conn, err error) {
 		took = l.Clock() - s.began
 	}
 	s.cluster.Connected(l, s.ep, took)
-	if !s.introduce() {
+	if !s.cluster.Secure() && !s.introduce(up) {
 		s.cluster.Failed(l, s.ep)
 		up.Reset()
 		s.another()

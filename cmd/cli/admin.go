@@ -149,7 +149,7 @@ func (ln *listener) write(w io.Writer) {
 		name := fmt.Sprintf("sluice_proxy_header_refused_total{listener=%q,reason=%q}", ln.cfg.Name, m.reason)
 		metrics.WriteCounterUint64(w, name, sum(ln.preface.Loops, m.of))
 	}
-	if ln.cfg.Protocol == TCP {
+	if !ln.cfg.Protocol.http() {
 		for _, m := range []struct {
 			name string
 			of   func(*lb.ProxyCounters) *engine.Counter

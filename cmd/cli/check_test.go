@@ -95,7 +95,7 @@ func TestCheckBadFiles(t *testing.T) {
 		},
 		"protocol": {
 			strings.Replace(goodConfig, "protocol: tcp", "protocol: htp", 1),
-			[]string{`2:52: "htp" is not one of tcp, udp, http; did you mean "http"?`},
+			[]string{`2:52: "htp" is not one of tcp, udp, http, tls, https; did you mean "http"?`},
 		},
 		"several at once": {
 			strings.NewReplacer("name: edge", "nam: edge", "weight: 2", "weight: -2", "/order}", "order}").Replace(goodConfig),

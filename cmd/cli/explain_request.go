@@ -124,7 +124,7 @@ func parseFrom(s string) (netip.AddrPort, error) {
 func (p *snapshot) gatewayNamed(name string) (*listener, error) {
 	names := []string{}
 	for _, ln := range p.listeners {
-		if ln.cfg.Protocol != HTTP {
+		if !ln.cfg.Protocol.http() {
 			continue
 		}
 		if name == "" || ln.cfg.Name == name {

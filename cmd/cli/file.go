@@ -9,6 +9,7 @@ import (
 
 	"sluice/cmd/config"
 	"sluice/engine"
+	"sluice/engine/tlslayer"
 	"sluice/gw"
 	"sluice/gw/filter"
 	"sluice/lb"
@@ -21,6 +22,8 @@ type File struct {
 	Clusters  []lb.Config           `yaml:"clusters"`
 	Admin     Admin                 `yaml:"admin"`
 	Engine    engine.Config         `yaml:"engine"`
+	// TLS bounds the handshakes of all listeners and clusters together.
+	TLS tlslayer.Config `yaml:"tls"`
 	// DrainTimeout is how long TERM waits for what is open; 0: 30 s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 }
@@ -126,6 +129,7 @@ func (f *File) validate(report func(path, message string)) {
 		}
 	}
 	f.Engine.Validate(under("engine"))
+	f.TLS.Validate(under("tls"))
 	if f.DrainTimeout < 0 {
 		report("drain_timeout", "must not be negative")
 	}

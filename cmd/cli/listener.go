@@ -11,6 +11,7 @@ import (
 	"sluice/gw"
 	"sluice/lb"
 	"sluice/lb/access"
+	"sluice/lb/certs"
 )
 
 // Listener is a bound address and its protocol, as the file has it.
@@ -27,6 +28,8 @@ type Listener struct {
 	Session lb.ProxyConfig       `yaml:",inline"` // tcp; cluster and session_timeout are udp's too
 	UDP     lb.UDPConfig         `yaml:",inline"`
 	HTTP    gw.Config            `yaml:",inline"`
+
+	TLS *certs.Config `yaml:"tls"` // tls, https
 }
 
 // Protocol is what a listener speaks.
@@ -37,10 +40,19 @@ const (
 	TCP  Protocol = "tcp"
 	UDP  Protocol = "udp"
 	HTTP Protocol = "http"
+	// TLS ends here, and what is in it goes on as with TCP or HTTP.
+	TLS   Protocol = "tls"
+	HTTPS Protocol = "https"
 )
 
+// http says that the protocol is HTTP; secure, that it is within TLS.
+func (p Protocol) http() bool   { return p == HTTP || p == HTTPS }
+func (p Protocol) secure() bool { return p == TLS || p == HTTPS }
+
 // Choices are the values that a file may have.
-func (Protocol) Choices() []string { return []string{string(TCP), string(UDP), string(HTTP)} }
+func (Protocol) Choices() []string {
+	return []string{string(TCP), string(UDP), string(HTTP), string(TLS), string(HTTPS)}
+}
 
 // part is one of a listener's structs, and who may have its keys.
 type part struct {
@@ -50,13 +62,13 @@ type part struct {
 
 func (l *Listener) parts() []part {
 	return []part{
-		{l.Socket, []Protocol{TCP, HTTP}},
-		{l.Limits, []Protocol{TCP, HTTP}},
-		{l.Access, []Protocol{TCP, UDP, HTTP}},
-		{l.Preface, []Protocol{TCP, HTTP}},
-		{l.Session, []Protocol{TCP}},
+		{l.Socket, []Protocol{TCP, HTTP, TLS, HTTPS}},
+		{l.Limits, []Protocol{TCP, HTTP, TLS, HTTPS}},
+		{l.Access, []Protocol{TCP, UDP, HTTP, TLS, HTTPS}},
+		{l.Preface, []Protocol{TCP, HTTP, TLS, HTTPS}},
+		{l.Session, []Protocol{TCP, TLS}},
 		{l.UDP, []Protocol{UDP}},
-		{l.HTTP, []Protocol{HTTP}},
+		{l.HTTP, []Protocol{HTTP, HTTPS}},
 	}
 }
 
@@ -81,7 +93,7 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 		}
 	}
 	switch l.Protocol {
-	case TCP, UDP:
+	case TCP, UDP, TLS:
 		if l.Session.Cluster == "" && (l.Protocol == UDP || len(l.Session.SNI) == 0) {
 			report("", fmt.Sprintf("a %s listener needs a cluster", l.Protocol))
 		}
@@ -93,9 +105,9 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 			needCluster(at, r.Cluster)
 			f.needL4(at, r.Cluster, report)
 		}
-	case HTTP:
+	case HTTP, HTTPS:
 		if l.HTTP.Routes == "" {
-			report("", "an http listener needs routes")
+			report("", fmt.Sprintf("an %s listener needs routes", l.Protocol))
 		} else if _, ok := f.Routes[l.HTTP.Routes]; !ok {
 			report("routes", unknown("routes", l.HTTP.Routes, slices.Sorted(maps.Keys(f.Routes))))
 		}
@@ -108,6 +120,14 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 			report("address", "a udp listener has host:port or [v6]:port")
 		}
 		return
+	}
+	switch {
+	case l.TLS != nil && !l.Protocol.secure():
+		report("tls", fmt.Sprintf("key \"tls\" is not for %s listeners, but for tls and https", l.Protocol))
+	case l.TLS != nil:
+		l.TLS.Validate(func(path, message string) { report("tls."+path, message) })
+	case l.Protocol.secure():
+		report("", fmt.Sprintf("the key tls is missing: %s listeners need certificates", l.Protocol))
 	}
 	l.Socket.Validate(report)
 	l.Preface.Validate(report)
@@ -132,7 +152,10 @@ func protocols(of []Protocol, shared bool) string {
 	if shared {
 		names = append(names, string(UDP))
 	}
-	return strings.Join(names, " and ")
+	if n := len(names) - 1; n > 0 {
+		return strings.Join(names[:n], ", ") + " and " + names[n]
+	}
+	return strings.Join(names, "")
 }
 
 // given are the keys of a struct that are not at their zero value.

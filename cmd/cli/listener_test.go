@@ -272,10 +272,10 @@ clusters: [{name: c, endpoints: [address: "127.0.0.1:9"]}]
 	f("protocol: tcp, sni: [{names: [a.test], cluster: c}]")
 	f("protocol: http, routes: r, proxy_protocol: optional, send_proxy_protocol: v1, accept_rate: 10/s")
 	f("protocol: udp, cluster: c, maxconn: 5, proxy_protocol: require, sni: [{names: [a.test], cluster: c}]",
-		`key "maxconn" is not for udp listeners, but for tcp and http`, `key "proxy_protocol" is not`, `key "sni" is not for udp listeners, but for tcp`)
+		`key "maxconn" is not for udp listeners, but for tcp, http, tls and https`, `key "proxy_protocol" is not`, `key "sni" is not for udp listeners, but for tcp`)
 	f("protocol: tcp, cluster: c, responses: 1", "is not for tcp listeners, but for udp")
 	f("protocol: tcp, cluster: c, routes: r, header_timeout: 1s", `key "routes" is not for tcp listeners, but for http`)
-	f("protocol: http, routes: r, session_timeout: 1s", "is not for http listeners, but for tcp and udp")
+	f("protocol: http, routes: r, session_timeout: 1s", "is not for http listeners, but for tcp, tls and udp")
 	f("protocol: http, routes: r, hello_timeout: 1s", "is not for http listeners, but for tcp")
 	f("protocol: udp", "a udp listener needs a cluster")
 	f("protocol: tcp, sni: [{names: [a.test, A.test, '*.*.b'], cluster: d}]", `no cluster named "d"`, `"A.test" is there twice`, "*.*.b")

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"sluice/engine"
+	"sluice/engine/tlslayer"
 	"sluice/gw"
 	"sluice/lb"
 )
@@ -20,7 +22,9 @@ type server struct {
 	log     *slog.Logger
 	engine  *engine.Engine
 	workers *gw.Workers
-	admin   *admin
+	// handshakes are those of all listeners and clusters.
+	handshakes *tlslayer.Handshaker
+	admin      *admin
 	// coolDown ends what keeps connections open ahead.
 	coolDown func()
 
@@ -47,6 +51,7 @@ type listener struct {
 	handler engine.Acceptor // tcp, http
 	flows   *lb.UDPProxy    // udp
 	guard   *guard          // nil: everyone is let in
+	tls     *termination    // nil: it does not speak TLS
 	socket  *engine.Listener
 	packets *engine.PacketListener
 	*listenerState
@@ -67,7 +72,7 @@ func newServer(f *File, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{log: log, engine: e, workers: gw.NewWorkers(e.Loops())}, nil
+	return &server{log: log, engine: e, workers: gw.NewWorkers(e.Loops()), handshakes: tlslayer.New(f.TLS)}, nil
 }
 
 // start runs the edge of a valid configuration.
@@ -109,8 +114,8 @@ func (s *server) apply(f *File) error {
 		prev = &snapshot{file: &File{}}
 	} else if s.draining.Load() {
 		return errors.New("the edge is draining")
-	} else if f.Engine != prev.file.Engine {
-		s.log.Warn("engine settings take effect at the next start", "running", prev.file.Engine)
+	} else if f.Engine != prev.file.Engine || f.TLS != prev.file.TLS {
+		s.log.Warn("engine settings, and the bounds of tls, take effect at the next start", "running", prev.file.Engine)
 	}
 	next, err := s.build(f, prev)
 	if err != nil {
@@ -161,6 +166,9 @@ func (s *server) apply(f *File) error {
 		if now := next.named(old.cfg.Name); now == nil || now.guard != old.guard {
 			old.guard.stop()
 		}
+		if now := next.named(old.cfg.Name); now == nil || now.tls != old.tls {
+			old.tls.close()
+		}
 	}
 	// One cluster at a time checks an endpoint: the old one ends before the new one begins.
 	for _, c := range prev.clusters {
@@ -204,6 +212,9 @@ func (p *snapshot) discard(prev *snapshot) {
 		if old := prev.named(ln.cfg.Name); old == nil || old.serves() != ln.serves() {
 			ln.closeGateway()
 		}
+		if old := prev.named(ln.cfg.Name); old == nil || old.tls != ln.tls {
+			ln.tls.close()
+		}
 	}
 	for _, c := range p.clusters {
 		c.Stop(prev.byName[c.Name()])
@@ -224,20 +235,28 @@ func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
 		if err != nil {
 			return abandon(err)
 		}
+		c.SetHandshaker(s.handshakes)
 		next.clusters = append(next.clusters, c)
 		next.byName[cfg.Name] = c
 	}
 	cluster := func(name string) *lb.Cluster { return next.byName[name] }
 	for _, cfg := range f.Listeners {
 		ln := &listener{cfg: cfg}
+		next.listeners = append(next.listeners, ln)
+		if ln.tls, err = newTermination(cfg.TLS, prev.named(cfg.Name), s.log); err != nil {
+			return abandon(fmt.Errorf("listener %s: tls: %w", cfg.Name, err))
+		}
+	}
+	for _, ln := range next.listeners {
+		cfg := ln.cfg
 		old := prev.named(cfg.Name)
 		if old != nil {
 			ln.listenerState = old.listenerState
 		} else {
 			ln.listenerState = newListenerState(len(loops))
 		}
-		if cfg.Protocol == HTTP {
-			ln.routes = f.Routes[cfg.HTTP.Routes]
+		if cfg.Protocol.http() {
+			ln.routes = slices.Concat(next.challenges(cfg.Protocol), f.Routes[cfg.HTTP.Routes])
 			ln.cfg.HTTP.ClusterNames(func(_, name string) { ln.uses = append(ln.uses, cluster(name)) })
 			for i := range ln.routes {
 				ln.routes[i].ClusterNames(func(_, name string) { ln.uses = append(ln.uses, cluster(name)) })
@@ -256,7 +275,6 @@ func (s *server) build(f *File, prev *snapshot) (*snapshot, error) {
 		} else {
 			ln.make(cluster, s)
 		}
-		next.listeners = append(next.listeners, ln)
 	}
 	return next, nil
 }
@@ -279,12 +297,17 @@ func (ln *listener) make(cluster func(string) *lb.Cluster, s *server) {
 		ln.flows = lb.NewUDPProxy(cfg.UDP, ln.uses[0], cfg.Session.SessionTimeout, ln.udp, s.log)
 		ln.flows.Admit = ln.guard.admits()
 		return
-	case TCP:
+	case TCP, TLS:
 		ln.handler = lb.NewProxy(cfg.Session, send, cluster, ln.tcp, s.log)
-	case HTTP:
+	case HTTP, HTTPS:
 		state := ln.listenerState
 		stale := func(g *gw.Gateway) bool { return state.gateway.Load() != g }
-		ln.handler = gw.New(cfg.HTTP, send, ln.routes, cluster, s.workers, ln.http, stale, s.log)
+		http := cfg.HTTP
+		http.Secure = cfg.Protocol == HTTPS
+		ln.handler = gw.New(http, send, ln.routes, cluster, s.workers, ln.http, stale, s.log)
+	}
+	if cfg.Protocol.secure() {
+		ln.handler = lb.NewTerminator(ln.tls.store, s.handshakes, cfg.alpn(), ln.handler)
 	}
 	ln.handler = lb.NewPreface(cfg.Preface, ln.handler, ln.preface)
 }
@@ -294,6 +317,9 @@ func (ln *listener) serves() *gw.Gateway {
 	h := ln.handler
 	if p, ok := h.(*lb.Preface); ok {
 		h = p.Next()
+	}
+	if t, ok := h.(*lb.Terminator); ok {
+		h = t.Next()
 	}
 	g, _ := h.(*gw.Gateway)
 	return g
@@ -416,6 +442,7 @@ func (s *server) stop() {
 		for _, ln := range p.listeners {
 			ln.guard.stop()
 			ln.closeGateway()
+			ln.tls.close()
 		}
 	}
 }

@@ -7,7 +7,7 @@ import "github.com/valyala/fasthttp"
 type Identity struct {
 	// Subject names who it is: a JWT's sub, the name of an API key, a user.
 	Subject string
-	// By is the filter that found it: jwt, api_key, basic, hmac, ext_auth.
+	// By is the filter that found it: jwt, api_key, basic, hmac, ext_auth; or client_cert, which is there before them.
 	By string
 	// Claims are what else it says: a JWT's claims, the attributes of a key. May be nil.
 	Claims map[string]any

@@ -50,6 +50,9 @@ func (c *Config) Open(key string, own any) any {
 	return g.options
 }
 
+// ByMaker is an entry of a route's filters that no file has, of a Maker whose options need not be given.
+func ByMaker(key string, m *Maker) Config { return Config{own: []given{{key, m, m.options()}}} }
+
 func (g *given) validate(report func(path, message string)) {
 	if v, ok := g.options.(interface {
 		Validate(report func(path, message string))

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -35,6 +36,13 @@ func (t Target) probe(ctx context.Context, port int, ask probe) error {
 		if _, err := conn.Write(t.Preface); err != nil {
 			return brief(err)
 		}
+	}
+	if t.TLS != nil {
+		secured := tls.Client(conn, t.TLS)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			return brief(err)
+		}
+		conn = secured
 	}
 	if ask == nil {
 		return nil
