@@ -27,6 +27,14 @@ var demoConfig []byte
 
 // runDemo runs demo.yaml and the services behind it until a signal ends it.
 func runDemo(out io.Writer, log *slog.Logger) error {
+	dir, err := demoCertificate()
+	if err != nil {
+		return &exitError{exitFailed, err}
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Setenv("SLUICE_DEMO", dir); err != nil {
+		return &exitError{exitFailed, err}
+	}
 	f, err := parseFile("demo.yaml", demoConfig, nil)
 	if err != nil {
 		return &exitError{exitFailed, err}
@@ -45,7 +53,7 @@ func runDemo(out io.Writer, log *slog.Logger) error {
 	if err != nil {
 		return &exitError{exitFailed, err}
 	}
-	fmt.Fprintf(out, "%s\n%s", demoConfig, demoTry)
+	fmt.Fprintf(out, "%s\n%s", demoConfig, strings.ReplaceAll(demoTry, "$SLUICE_DEMO", dir))
 	<-signals
 	fmt.Fprintln(out, "\nfinishing what is open; once more to stop at once")
 	drainUntil(s, signals)
@@ -62,7 +70,9 @@ The edge runs as configured above. Try, in another terminal:
   curl    http://127.0.0.1:8000/user
   curl -i http://127.0.0.1:8000/admin                 answered by the gateway: 403
   curl -i http://127.0.0.1:8000/elsewhere             no route: 404
-  bin/sluice explain placement -c cmd/cli/demo.yaml --cluster gateways --add 127.0.0.1:8103
+  curl    --cacert $SLUICE_DEMO/server.pem https://localhost:8443/order
+                                                      the same by TLS, which ends at the gateway
+  SLUICE_DEMO=$SLUICE_DEMO bin/sluice explain placement -c cmd/cli/demo.yaml --cluster gateways --add 127.0.0.1:8103
                                                       who would go where with a third gateway
   curl    http://127.0.0.1:9900/metrics               what all of that looked like from inside
   wrk -c 64 -d 5 http://127.0.0.1:8000/order          under load, if you have wrk

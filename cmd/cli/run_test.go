@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -168,7 +169,7 @@ func TestRunStopsInTheEnd(t *testing.T) {
 // The demo, as a user sees it: in the binary, through curl.
 func TestDemo(t *testing.T) {
 	for _, a := range []string{"127.0.0.1:8000", "127.0.0.1:8101", "127.0.0.1:8102", "127.0.0.1:9101", "127.0.0.1:9102",
-		"127.0.0.1:9103", "127.0.0.1:9900"} {
+		"127.0.0.1:9103", "127.0.0.1:9900", "127.0.0.1:8443"} {
 		ln, err := net.Listen("tcp", a)
 		if err != nil {
 			t.Skipf("the demo's address is taken on this machine: %v", err)
@@ -210,12 +211,23 @@ func TestDemo(t *testing.T) {
 	if out := curl("-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:8000/admin"); out != "403" {
 		t.Error(out)
 	}
-	if n := strings.Count(curl("http://127.0.0.1:9900/metrics"), "\n"); n <= 20 {
-		t.Errorf("%d lines of metrics", n)
+	_, after, _ := strings.Cut(r.output(), "--cacert ")
+	ca, _, _ := strings.Cut(after, " ")
+	if out := curl("--cacert", ca, "https://localhost:8443/user"); !strings.Contains(out, "Ada") {
+		t.Error(out)
+	}
+	page := curl("http://127.0.0.1:9900/metrics")
+	for _, want := range []string{`sluice_tls_handshakes_total{side="server",version="1.3"} 1`, `sluice_tls_certificate_days{listener="secure",certificate="` + filepath.Dir(ca) + `/server.pem",name="localhost"} 30`} {
+		if !strings.Contains(page, want+"\n") {
+			t.Errorf("no metric %s", want)
+		}
 	}
 	must(t, r.Process.Signal(syscall.SIGINT))
 	if code := r.exits(); code != 0 {
 		t.Errorf("exit %d", code)
+	}
+	if _, err := os.Stat(ca); err == nil {
+		t.Error("the certificate is still there")
 	}
 }
 
