@@ -35,7 +35,7 @@ func (f *Concurrency) validate(report func(path, message string)) {
 
 // concurrency is a Concurrency, ready for use.
 type concurrency struct {
-	keyer
+	*keyer
 	counts *limit.Counts
 	status int
 	shadow bool

@@ -21,7 +21,7 @@ func TestConcurrencyIsValidated(t *testing.T) {
 		{Concurrency{Max: 1 << 20}, []string{"concurrency.max: max 1048576: 1 to 1048575"}},
 		{Concurrency{Max: 1, Status: 300, Keys: -1, Key: "x", Prefix: Prefix{V4: 64}}, []string{
 			"concurrency.status: status 300: 400 to 599", "concurrency.keys: -1 keys: 1 to 10000000",
-			`concurrency.key: "x" is not one of client_ip, identity, route, header:NAME`, "concurrency.prefix.v4: prefix of 64 bits: 1 to 32",
+			`concurrency.key: "x" is not one of client_ip, identity, route, header:NAME, expression:CEL`, "concurrency.prefix.v4: prefix of 64 bits: 1 to 32",
 		}},
 	} {
 		if diff := cmp.Diff(c.want, reports(Config{Concurrency: &c.c})); diff != "" {

@@ -7,17 +7,21 @@ import (
 	"hash/maphash"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
 
+	"sluice/gw/filter/expr"
 	"sluice/gw/h1"
 )
 
 // LimitKey is what is limited: requests with the same key count together.
 type LimitKey string
 
-// The keys, besides header:NAME, which is the value of that header.
+// The keys, besides header:NAME, which is the value of that header, and expression:CEL, which is what an expression of package expr
+// makes of the request: a string, a number or a bool.
 const (
 	// ByClient is the client's address, or its network, as the gateway believes it: see trusted_proxies.
 	ByClient LimitKey = "client_ip"
@@ -26,7 +30,8 @@ const (
 	// ByRoute is the same for all requests.
 	ByRoute LimitKey = "route"
 
-	byHeader = "header:"
+	byHeader     = "header:"
+	byExpression = "expression:"
 )
 
 // header is the name of header:NAME, empty if k is another key.
@@ -38,11 +43,88 @@ func (k LimitKey) header() string {
 }
 
 func (k LimitKey) validate(report func(path, message string)) {
+	if source, ok := strings.CutPrefix(string(k), byExpression); ok {
+		if _, err := expr.Compile(source, expr.Key, 0); err != nil {
+			report("key", err.Error())
+		}
+		return
+	}
 	switch name := k.header(); {
 	case k == "", k == ByClient, k == ByIdentity, k == ByRoute:
 	case name == "" || !h1.ValidName(name):
-		report("key", fmt.Sprintf("%q is not one of client_ip, identity, route, header:NAME", string(k)))
+		report("key", fmt.Sprintf("%q is not one of client_ip, identity, route, header:NAME, expression:CEL", string(k)))
 	}
+}
+
+// Cost is what a request takes: a number, or expression:CEL, whose whole number it is. An expression may say 0: such a request
+// is free.
+type Cost struct {
+	Units      int64 // 0: 1
+	Expression string
+}
+
+// maxCost bounds a number, and what an expression may say.
+const maxCost = 1 << 40
+
+// UnmarshalText takes either form.
+func (c *Cost) UnmarshalText(text []byte) error {
+	if source, ok := strings.CutPrefix(string(text), byExpression); ok {
+		if _, err := expr.Compile(source, expr.Int, 0); err != nil {
+			return err
+		}
+		c.Expression = source
+		return nil
+	}
+	n, err := strconv.ParseInt(strings.ReplaceAll(string(text), "_", ""), 10, 64)
+	if err != nil || n < 1 || n > maxCost {
+		return fmt.Errorf("%q is not a cost: a whole number from 1, or expression:CEL", text)
+	}
+	c.Units = n
+	return nil
+}
+
+func (c Cost) validate(report func(path, message string)) {
+	switch {
+	case c.Expression != "":
+		if _, err := expr.Compile(c.Expression, expr.Int, 0); err != nil {
+			report("cost", err.Error())
+		}
+	case c.Units < 0 || c.Units > maxCost:
+		report("cost", fmt.Sprintf("cost %d: 1 or more", c.Units))
+	}
+}
+
+// coster knows what requests cost. Immutable.
+type coster struct {
+	units   int64
+	program *expr.Program // nil: it is always units
+}
+
+func newCoster(c Cost) coster {
+	if c.Expression == "" {
+		return coster{units: max(1, c.Units)}
+	}
+	return coster{program: compiled(c.Expression, expr.Int)}
+}
+
+// of is what a request costs. false: the expression does not say. Then it is neither free nor to be guessed at: a guess that is low
+// would have clients make it fail, one that is high would let them empty buckets that they share with others.
+func (c *coster) of(ctx *fasthttp.RequestCtx) (int64, bool) {
+	if c.program == nil {
+		return c.units, true
+	}
+	in := inputOf(ctx)
+	n, err := c.program.Int(&in)
+	return n, err == nil && n >= 0 && n <= maxCost
+}
+
+// compiled is an expression that has been validated.
+func compiled(source string, want expr.Result) *expr.Program {
+	p, err := expr.Compile(source, want, 0)
+	if err != nil {
+		panic("BUG: an expression that is not valid: " + err.Error())
+	}
+	return p
 }
 
 // Prefix is how much of an address is a client: its network's length in bits.
@@ -96,12 +178,14 @@ func limitDefaults(k LimitKey, status, keys int) (int, int) {
 // keySeed makes hashes that no client can foresee; one for all, as limits of one name share their keys.
 var keySeed = maphash.MakeSeed()
 
-// keyer hashes a request's key. Immutable.
+// keyer hashes a request's key.
 type keyer struct {
-	key    LimitKey
-	header string
-	prefix Prefix
-	salt   []byte // not nil: the hashes are those of all processes with the same
+	key     LimitKey
+	header  string
+	program *expr.Program // of an expression
+	failed  atomic.Uint64 // how often it did not say
+	prefix  Prefix
+	salt    []byte // not nil: the hashes are those of all processes with the same
 }
 
 // saltOf is the salt of a name.
@@ -121,7 +205,7 @@ func (k *keyer) sum(kind byte, key []byte) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-func newKeyer(k LimitKey, p Prefix) keyer {
+func newKeyer(k LimitKey, p Prefix) *keyer {
 	if k == "" {
 		k = ByClient
 	}
@@ -131,13 +215,27 @@ func newKeyer(k LimitKey, p Prefix) keyer {
 	if p.V6 == 0 {
 		p.V6 = 64
 	}
-	return keyer{key: k, header: k.header(), prefix: p}
+	keyer := &keyer{key: k, header: k.header(), prefix: p}
+	if source, ok := strings.CutPrefix(string(k), byExpression); ok {
+		keyer.program = compiled(source, expr.Key)
+	}
+	return keyer
 }
 
-// hash is the key's. Requests that do not have one, no identity or no such header, have that of their client: they are not free,
-// and do not take from each other.
+// hash is the key's. Requests that do not have one, no identity, no such header, or an expression that fails or is empty, have
+// that of their client: they are not free, and do not take from each other.
 func (k *keyer) hash(ctx *fasthttp.RequestCtx) uint64 {
 	switch {
+	case k.program != nil:
+		var room [64]byte
+		in := inputOf(ctx)
+		b, err := k.program.AppendKey(room[:0], &in)
+		switch {
+		case err != nil:
+			k.failed.Add(1)
+		case len(b) > 0:
+			return k.sum('e', b)
+		}
 	case k.header != "":
 		if v := ctx.Request.Header.Peek(k.header); len(v) > 0 {
 			return k.sum('h', v)

@@ -26,12 +26,14 @@ type RateLimit struct {
 	Burst int64 `yaml:"burst"`
 	// Limits are in the place of rate and burst: up to four, all of which a request must be within.
 	Limits []RateBurst `yaml:"limits"`
-	// Key is client_ip, identity, route or header:NAME; empty: client_ip, which also stands in for an identity or a header that
-	// is not there. What a client may write itself, as a header, is no bound to it: it can have a new key each time.
+	// Key is client_ip, identity, route, header:NAME or expression:CEL; empty: client_ip, which also stands in for an identity or
+	// a header that is not there, and for an expression that fails. What a client may write itself, as a header, is no bound to
+	// it: it can have a new key each time.
 	Key    LimitKey `yaml:"key"`
 	Prefix Prefix   `yaml:"prefix"`
-	// Cost is what a request takes; 0: 1.
-	Cost int64 `yaml:"cost"`
+	// Cost is what a request takes, 1 if it is not given: a number, or expression:CEL. A request of which the expression fails,
+	// or says less than 0 or more than 2^40, is answered 400, with the reason cost.
+	Cost Cost `yaml:"cost"`
 	// Shadow counts, and refuses nothing; see Shadowed.
 	Shadow bool `yaml:"shadow"`
 	// Status is 400 to 599; 0: 429.
@@ -48,8 +50,6 @@ type RateBurst struct {
 	Rate  Rate  `yaml:"rate"`
 	Burst int64 `yaml:"burst"`
 }
-
-const maxCost = 1 << 40
 
 // burst is b's with the default.
 func (b RateBurst) burst() int64 {
@@ -87,13 +87,11 @@ func (f *RateLimit) validate(report func(path, message string)) {
 			report(at+"burst", fmt.Sprintf("burst %d: 1 or more", l.Burst))
 		} else if _, ok := limit.New(float64(l.Rate), l.burst()); !ok {
 			report(at+"burst", fmt.Sprintf("burst %d takes more than 20 years to come back at %v", l.burst(), l.Rate))
-		} else if f.Cost > l.burst() {
-			report("cost", fmt.Sprintf("a request of cost %d is never within a burst of %d", f.Cost, l.burst()))
+		} else if f.Cost.Units > l.burst() {
+			report("cost", fmt.Sprintf("a request of cost %d is never within a burst of %d", f.Cost.Units, l.burst()))
 		}
 	}
-	if f.Cost < 0 || f.Cost > maxCost {
-		report("cost", fmt.Sprintf("cost %d: 1 or more", f.Cost))
-	}
+	f.Cost.validate(report)
 	validateLimit(f.Key, f.Prefix, f.Status, f.Keys, report)
 	if f.Redis != nil {
 		f.Redis.validate(f.Name, under("redis", report))
@@ -102,9 +100,9 @@ func (f *RateLimit) validate(report func(path, message string)) {
 
 // rateLimit is a RateLimit, ready for use.
 type rateLimit struct {
-	keyer
+	*keyer
+	cost   coster
 	table  *limit.Table
-	cost   int64
 	status int
 	shadow bool
 	policy []byte   // of RateLimit-Policy
@@ -116,21 +114,22 @@ type rateLimit struct {
 	shared  *sharedTable
 	release string // its key
 	failure OnFailure
-	alone   int64 // what a request costs while nothing is known of the others
+	nodes   int64 // while nothing is known of the others, a request costs so many times as much,
+	most    int64 // but no more than the smallest burst: a share is at least one request
 }
 
 func newRateLimit(cfg RateLimit) *rateLimit {
 	status, keys := limitDefaults(cfg.Key, cfg.Status, cfg.Keys)
-	f := &rateLimit{keyer: newKeyer(cfg.Key, cfg.Prefix), cost: max(1, cfg.Cost), status: status, shadow: cfg.Shadow, now: sinceStart}
+	f := &rateLimit{keyer: newKeyer(cfg.Key, cfg.Prefix), cost: newCoster(cfg.Cost), status: status, shadow: cfg.Shadow, now: sinceStart}
 	limits, id := tableOf(&cfg, keys)
 	fresh := func() *limit.Table { return limit.NewTable(keys, limits...) }
 	switch {
 	case cfg.Redis != nil:
 		f.shared, f.release = ledgers.get(&cfg, id, fresh)
-		f.table, f.failure, f.alone = f.shared.table, cfg.Redis.OnFailure, f.cost*int64(max(1, cfg.Redis.Nodes))
+		f.table, f.failure, f.nodes, f.most = f.shared.table, cfg.Redis.OnFailure, int64(max(1, cfg.Redis.Nodes)), math.MaxInt64
 		f.salt = saltOf(id)
-		for _, l := range cfg.limits() { // a share is at least one request
-			f.alone = max(f.cost, min(f.alone, l.burst()))
+		for _, l := range cfg.limits() {
+			f.most = min(f.most, l.burst())
 		}
 	case cfg.Name != "":
 		f.table = tables.get(id, fresh)
@@ -173,7 +172,16 @@ func (t *told) Close() error {
 
 // Request implements Filter.
 func (f *rateLimit) Request(ctx *fasthttp.RequestCtx) Result {
-	cost := f.cost
+	cost, ok := f.cost.of(ctx)
+	switch {
+	case !ok && f.shadow:
+		ctx.SetUserValue(shadowKey{}, &noCost)
+		return Continue
+	case !ok:
+		return Refuse(ctx, fasthttp.StatusBadRequest, "what the request costs is not known", &noCost)
+	case cost == 0:
+		return Continue
+	}
 	if f.shared != nil && f.shared.node.Down() {
 		switch {
 		case f.failure == Open || f.failure == Closed && f.shadow:
@@ -181,7 +189,7 @@ func (f *rateLimit) Request(ctx *fasthttp.RequestCtx) Result {
 		case f.failure == Closed:
 			return Refuse(ctx, fasthttp.StatusServiceUnavailable, "limits are not known", &noLedger)
 		}
-		cost = f.alone
+		cost = max(cost, min(cost*f.nodes, f.most))
 	}
 	v := f.table.Take(f.hash(ctx), f.now(), cost)
 	if f.shadow {
@@ -227,7 +235,7 @@ func (f *rateLimit) Close() {
 	}
 }
 
-var overRate, noLedger = Refusal{"rate_limit", "rate"}, Refusal{"rate_limit", "redis"}
+var overRate, noLedger, noCost = Refusal{"rate_limit", "rate"}, Refusal{"rate_limit", "redis"}, Refusal{"rate_limit", "cost"}
 
 // registry finds the tables that have a name. It does not keep them: a table lives as long as a filter of it.
 type registry struct {

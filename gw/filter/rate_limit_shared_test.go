@@ -160,7 +160,7 @@ func TestSharedLimitAllocatesNothing(t *testing.T) {
 	defer f.Close()
 	ctx := from("192.0.2.1")
 	key := []byte("a key of some length")
-	if n := testing.AllocsPerRun(1000, func() { f.table.Take(f.sum('h', key), f.now(), f.cost); f.hash(ctx) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { f.table.Take(f.sum('h', key), f.now(), f.cost.units); f.hash(ctx) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

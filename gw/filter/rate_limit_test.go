@@ -22,7 +22,7 @@ func TestRateLimitIsValidated(t *testing.T) {
 		want []string
 	}{
 		{RateLimit{Rate: 1}, nil},
-		{RateLimit{Limits: two, Cost: 50, Key: "header:X-Key", Status: 503, Keys: maxKeys, Prefix: Prefix{32, 128}}, nil},
+		{RateLimit{Limits: two, Cost: Cost{Units: 50}, Key: "header:X-Key", Status: 503, Keys: maxKeys, Prefix: Prefix{32, 128}}, nil},
 		{RateLimit{}, []string{"rate_limit.rate: a limit needs a rate, as in 1000/s"}},
 		{RateLimit{Limits: []RateBurst{{Rate: 1}, {Burst: 5}}}, []string{"rate_limit.limits[1].rate: a limit needs a rate, as in 1000/s"}},
 		{RateLimit{Rate: 1, Limits: two}, []string{"rate_limit.limits: takes the place of rate and burst: give one or the other"}},
@@ -30,16 +30,16 @@ func TestRateLimitIsValidated(t *testing.T) {
 		{RateLimit{Limits: append(two[:2:2], append(two, two...)...)}, []string{"rate_limit.limits: 6 limits: at most 4"}},
 		{RateLimit{Rate: 1, Burst: -1}, []string{"rate_limit.burst: burst -1: 1 or more"}},
 		{RateLimit{Rate: 1, Burst: math.MaxInt64}, []string{"rate_limit.burst: burst 9223372036854775807 takes more than 20 years to come back at 1/s"}},
-		{RateLimit{Rate: 10, Cost: 11}, []string{"rate_limit.cost: a request of cost 11 is never within a burst of 10"}},
-		{RateLimit{Limits: two, Cost: 51}, []string{"rate_limit.cost: a request of cost 51 is never within a burst of 50"}},
-		{RateLimit{Rate: 1, Cost: -1}, []string{"rate_limit.cost: cost -1: 1 or more"}},
+		{RateLimit{Rate: 10, Cost: Cost{Units: 11}}, []string{"rate_limit.cost: a request of cost 11 is never within a burst of 10"}},
+		{RateLimit{Limits: two, Cost: Cost{Units: 51}}, []string{"rate_limit.cost: a request of cost 51 is never within a burst of 50"}},
+		{RateLimit{Rate: 1, Cost: Cost{Units: -1}}, []string{"rate_limit.cost: cost -1: 1 or more"}},
 		{RateLimit{Rate: 1, Status: 200}, []string{"rate_limit.status: status 200: 400 to 599"}},
 		{RateLimit{Rate: 1, Status: 600}, []string{"rate_limit.status: status 600: 400 to 599"}},
 		{RateLimit{Rate: 1, Keys: -1}, []string{"rate_limit.keys: -1 keys: 1 to 10000000"}},
 		{RateLimit{Rate: 1, Keys: maxKeys + 1}, []string{"rate_limit.keys: 10000001 keys: 1 to 10000000"}},
-		{RateLimit{Rate: 1, Key: "client"}, []string{`rate_limit.key: "client" is not one of client_ip, identity, route, header:NAME`}},
-		{RateLimit{Rate: 1, Key: "header:"}, []string{`rate_limit.key: "header:" is not one of client_ip, identity, route, header:NAME`}},
-		{RateLimit{Rate: 1, Key: "header:a b"}, []string{`rate_limit.key: "header:a b" is not one of client_ip, identity, route, header:NAME`}},
+		{RateLimit{Rate: 1, Key: "client"}, []string{`rate_limit.key: "client" is not one of client_ip, identity, route, header:NAME, expression:CEL`}},
+		{RateLimit{Rate: 1, Key: "header:"}, []string{`rate_limit.key: "header:" is not one of client_ip, identity, route, header:NAME, expression:CEL`}},
+		{RateLimit{Rate: 1, Key: "header:a b"}, []string{`rate_limit.key: "header:a b" is not one of client_ip, identity, route, header:NAME, expression:CEL`}},
 		{RateLimit{Rate: 1, Prefix: Prefix{33, 129}}, []string{"rate_limit.prefix.v4: prefix of 33 bits: 1 to 32", "rate_limit.prefix.v6: prefix of 129 bits: 1 to 128"}},
 		{RateLimit{Rate: 1, Prefix: Prefix{-1, -1}}, []string{"rate_limit.prefix.v4: prefix of -1 bits: 1 to 32", "rate_limit.prefix.v6: prefix of -1 bits: 1 to 128"}},
 	} {
@@ -99,7 +99,7 @@ func (l *limiter) ask(from string, edit func(ctx *fasthttp.RequestCtx)) (Result,
 
 // What passes and what does not is told where the client stands.
 func TestRateLimitTells(t *testing.T) {
-	l := newLimiter(t, RateLimit{Rate: 1, Burst: 3, Cost: 2})
+	l := newLimiter(t, RateLimit{Rate: 1, Burst: 3, Cost: Cost{Units: 2}})
 	said := func(ctx *fasthttp.RequestCtx) string {
 		h := &ctx.Response.Header
 		return fmt.Sprintf("%d %s|%s|%s", ctx.Response.StatusCode(), h.Peek("RateLimit"), h.Peek("RateLimit-Policy"), h.Peek("Retry-After"))
@@ -210,7 +210,7 @@ func TestRateLimitInShadow(t *testing.T) {
 func TestRateLimitOfAName(t *testing.T) {
 	cfg := RateLimit{Name: "api", Rate: 1, Burst: 10}
 	a := newLimiter(t, cfg)
-	cfg.Cost = 9
+	cfg.Cost.Units = 9
 	b := newLimiter(t, cfg)
 	a.ask("192.0.2.1", nil)
 	if r, ctx := b.ask("192.0.2.1", nil); r != Continue || !strings.Contains(string(ctx.Response.Header.Peek("RateLimit")), "r=0") {

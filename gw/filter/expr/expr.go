@@ -22,6 +22,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -48,7 +49,25 @@ type Result int
 const (
 	Bool Result = iota
 	String
+	// Int is a whole number; Key a string, a number or yes and no, of which only the difference counts.
+	Int
+	Key
 )
+
+// kinds are the types that each may have, besides one that is known only when it is evaluated.
+var kinds = [...][]*cel.Type{
+	Bool: {cel.BoolType}, String: {cel.StringType}, Int: {cel.IntType, cel.UintType},
+	Key: {cel.StringType, cel.IntType, cel.UintType, cel.DoubleType, cel.BoolType},
+}
+
+// of says what r is, for an error.
+func (r Result) of() string {
+	names := make([]string, len(kinds[r]))
+	for i, k := range kinds[r] {
+		names[i] = k.String()
+	}
+	return strings.Join(names, " or ")
+}
 
 // Program is a compiled expression. It is immutable, and safe for all loops.
 type Program struct {
@@ -74,12 +93,8 @@ func Compile(source string, want Result, cost uint64) (*Program, error) {
 		e := issues.Errors()[0]
 		return nil, fmt.Errorf("%d:%d: %s", e.Location.Line(), e.Location.Column()+1, e.Message)
 	}
-	kind := cel.BoolType
-	if want == String {
-		kind = cel.StringType
-	}
-	if got := checked.OutputType(); !got.IsExactType(kind) && !got.IsExactType(cel.DynType) {
-		return nil, fmt.Errorf("1:1: the expression is of type %s, not %s", got, kind)
+	if got := checked.OutputType(); !got.IsExactType(cel.DynType) && !slices.ContainsFunc(kinds[want], got.IsExactType) {
+		return nil, fmt.Errorf("1:1: the expression is of type %s, not %s", got, want.of())
 	}
 	if cost == 0 {
 		cost = DefaultCost
@@ -122,6 +137,50 @@ func (p *Program) String(in *Input) (string, error) {
 		return "", errKind
 	}
 	return string(s), nil
+}
+
+// Int evaluates an expression that is an Int, with the same errors. A number of a token's claims has no type of its own: it is
+// taken if it is whole.
+func (p *Program) Int(in *Input) (int64, error) {
+	v, err := p.eval(in)
+	if err != nil {
+		return 0, err
+	}
+	switch n := v.(type) {
+	case types.Int:
+		return int64(n), nil
+	case types.Uint:
+		if n <= math.MaxInt64 {
+			return int64(n), nil
+		}
+	case types.Double:
+		if f := float64(n); f == math.Trunc(f) && math.Abs(f) <= 1<<53 {
+			return int64(f), nil
+		}
+	}
+	return 0, errKind
+}
+
+// AppendKey evaluates an expression that is a Key, with the same errors, and appends it as text. A string and a number of the same
+// text are the same.
+func (p *Program) AppendKey(dst []byte, in *Input) ([]byte, error) {
+	v, err := p.eval(in)
+	if err != nil {
+		return dst, err
+	}
+	switch k := v.(type) {
+	case types.String:
+		return append(dst, k...), nil
+	case types.Int:
+		return strconv.AppendInt(dst, int64(k), 10), nil
+	case types.Uint:
+		return strconv.AppendUint(dst, uint64(k), 10), nil
+	case types.Double:
+		return strconv.AppendFloat(dst, float64(k), 'f', -1, 64), nil
+	case types.Bool:
+		return strconv.AppendBool(dst, bool(k)), nil
+	}
+	return dst, errKind
 }
 
 func (p *Program) eval(in *Input) (ref.Val, error) {

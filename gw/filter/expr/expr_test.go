@@ -268,3 +268,47 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+func TestInt(t *testing.T) {
+	in := input(t, "GET /", "Host: a", "X-Tenant: acme")
+	for source, want := range map[string]int64{
+		"7": 7, "-7": -7, "7u": 7, "identity.claims.level": 3, `request.method == "GET" ? 1 : 5`: 1,
+		"identity.claims.level / 2.0": errInt, "identity.claims.role": errInt, "identity.claims.gone": errInt, "18446744073709551615u": errInt,
+		"identity.claims.level * 1e300": errInt, "1 / int(identity.claims.level - 3.0)": errInt,
+	} {
+		p, err := Compile(source, Int, 0)
+		if err != nil {
+			if want != errInt {
+				t.Errorf("%s: %v", source, err)
+			}
+			continue
+		}
+		if got, err := p.Int(in); (err != nil) != (want == errInt) || err == nil && got != want {
+			t.Errorf("%s: %d, %v", source, got, err)
+		}
+	}
+}
+
+// errInt stands for an error.
+const errInt = -1 << 62
+
+func TestAppendKey(t *testing.T) {
+	in := input(t, "GET /", "Host: a", "X-Tenant: acme")
+	for source, want := range map[string]string{
+		`request.headers["x-tenant"]`: "k acme", "7": "k 7", "7u": "k 7", "1.5": "k 1.5", "true": "k true", "identity.claims.level": "k 3",
+		"identity.claims.groups": "error", "identity.claims.gone": "error", `request.headers["none"]`: "error",
+	} {
+		p, err := Compile(source, Key, 0)
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		got, err := p.AppendKey([]byte("k "), in)
+		if err != nil {
+			got = []byte("error")
+		}
+		if string(got) != want {
+			t.Errorf("%s: %q, %v", source, got, err)
+		}
+	}
+}
