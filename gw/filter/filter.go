@@ -45,6 +45,7 @@ type Config struct {
 
 	// How much.
 	RateLimit   *RateLimit   `yaml:"rate_limit"`
+	Quota       *Quota       `yaml:"quota"`
 	Concurrency *Concurrency `yaml:"concurrency"`
 	BodyLimit   *BodyLimit   `yaml:"body_limit"`
 
@@ -89,6 +90,7 @@ func (c *Config) keys() []key {
 		{"ext_auth", c.ExtAuth != nil, c.ExtAuth.validate, func() Filter { return newExtAuth(*c.ExtAuth) }},
 		{"authorize", c.Authorize != nil, c.Authorize.validate, func() Filter { return newAuthorize(*c.Authorize) }},
 		{"rate_limit", c.RateLimit != nil, c.RateLimit.validate, func() Filter { return newRateLimit(*c.RateLimit) }},
+		{"quota", c.Quota != nil, c.Quota.validate, func() Filter { return newQuota(*c.Quota) }},
 		{"concurrency", c.Concurrency != nil, c.Concurrency.validate, func() Filter { return newConcurrency(*c.Concurrency) }},
 		{"body_limit", c.BodyLimit != nil, c.BodyLimit.validate, func() Filter { return c.BodyLimit }},
 		{"headers", c.Headers != nil, c.Headers.validate, func() Filter { return newHeaders(*c.Headers) }},

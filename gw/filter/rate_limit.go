@@ -228,11 +228,12 @@ func (f *rateLimit) Response(ctx *fasthttp.RequestCtx) {
 // seconds is d rounded up.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// Close ends what runs for the filter.
-func (f *rateLimit) Close() {
+// Close implements io.Closer: it ends what runs for the filter.
+func (f *rateLimit) Close() error {
 	if f.shared != nil {
 		ledgers.release(f.release)
 	}
+	return nil
 }
 
 var overRate, noLedger, noCost = Refusal{"rate_limit", "rate"}, Refusal{"rate_limit", "redis"}, Refusal{"rate_limit", "cost"}

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,6 +41,18 @@ const (
 // Choices are the values that a file may have.
 func (OnFailure) Choices() []string { return []string{string(Local), string(Open), string(Closed)} }
 
+func (o OnFailure) validate(report func(path, message string)) {
+	if o != "" && !slices.Contains(o.Choices(), string(o)) {
+		report("on_failure", fmt.Sprintf("%q is not one of %s", string(o), strings.Join(o.Choices(), ", ")))
+	}
+}
+
+func validateInterval(d time.Duration, report func(path, message string)) {
+	if d != 0 && (d < time.Millisecond || d > 10*time.Second) {
+		report("interval", fmt.Sprintf("interval %v: 1ms to 10s", d))
+	}
+}
+
 const defaultInterval = 20 * time.Millisecond
 
 func (s *SharedLimit) validate(name string, report func(path, message string)) {
@@ -47,12 +60,8 @@ func (s *SharedLimit) validate(name string, report func(path, message string)) {
 		report("", "what processes share needs a name, in rate_limit")
 	}
 	s.Config.Validate(report)
-	if s.Interval != 0 && (s.Interval < time.Millisecond || s.Interval > 10*time.Second) {
-		report("interval", fmt.Sprintf("interval %v: 1ms to 10s", s.Interval))
-	}
-	if s.OnFailure != "" && !slices.Contains(s.OnFailure.Choices(), string(s.OnFailure)) {
-		report("on_failure", fmt.Sprintf("%q is not one of %s", string(s.OnFailure), strings.Join(s.OnFailure.Choices(), ", ")))
-	}
+	validateInterval(s.Interval, report)
+	s.OnFailure.validate(report)
 	if s.Nodes < 0 || s.Nodes > 10_000 {
 		report("nodes", fmt.Sprintf("%d nodes: 1 to 10000", s.Nodes))
 	}
@@ -79,14 +88,16 @@ func (s *sharedTables) get(cfg *RateLimit, id string, fresh func() *limit.Table)
 	if interval == 0 {
 		interval = defaultInterval
 	}
-	key := fmt.Sprintf("%s %q %v", id, cfg.Redis.Config, interval)
+	key := fmt.Sprintf("%s %s %v", id, cfg.Redis.ID(), interval)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.all[key]
 	if t == nil {
 		t = &sharedTable{table: fresh()}
 		t.table.Share()
-		t.node = redis.Start(cfg.Redis.Config, id, t.table, interval, sinceStart)
+		t.node = redis.Start(cfg.Redis.Config, id, interval, func(ctx context.Context, to *redis.Ledger) (bool, error) {
+			return t.table.Report(ctx, to, sinceStart)
+		})
 		s.all[key] = t
 	}
 	t.uses++

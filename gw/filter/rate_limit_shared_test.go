@@ -25,7 +25,7 @@ func TestSharedLimitIsValidated(t *testing.T) {
 		{"a", SharedLimit{Config: at, Interval: time.Millisecond, OnFailure: Closed, Nodes: 3}, nil},
 		{"", SharedLimit{Config: at}, []string{"rate_limit.redis: what processes share needs a name, in rate_limit"}},
 		{"a", SharedLimit{}, []string{`rate_limit.redis.address: "" is not a host and a port, as in 127.0.0.1:6379`}},
-		{"a", SharedLimit{Config: redis.Config{Address: "a:1", Username: "u"}}, []string{"rate_limit.redis.username: a user needs a password_file"}},
+		{"a", SharedLimit{Config: redis.Config{Address: "a:1", Username: "u"}}, []string{"rate_limit.redis.username: a user needs a password or a password_file"}},
 		{"a", SharedLimit{Config: at, Interval: time.Microsecond}, []string{"rate_limit.redis.interval: interval 1µs: 1ms to 10s"}},
 		{"a", SharedLimit{Config: at, Interval: time.Minute}, []string{"rate_limit.redis.interval: interval 1m0s: 1ms to 10s"}},
 		{"a", SharedLimit{Config: at, OnFailure: "ajar"}, []string{`rate_limit.redis.on_failure: "ajar" is not one of local, open, closed`}},

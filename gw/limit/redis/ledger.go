@@ -4,10 +4,7 @@ package redis
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -15,29 +12,10 @@ import (
 	"sluice/gw/limit"
 )
 
-// Config says where the server is.
-type Config struct {
-	// Address is host:port.
-	Address string `yaml:"address"`
-	// Username and PasswordFile, whose first line is the password, are for servers that want them.
-	Username     string `yaml:"username"`
-	PasswordFile string `yaml:"password_file"`
-}
-
-// Validate reports what is wrong with c, by the path of the key.
-func (c *Config) Validate(report func(path, message string)) {
-	if _, port, err := net.SplitHostPort(c.Address); err != nil || port == "" {
-		report("address", fmt.Sprintf("%q is not a host and a port, as in 127.0.0.1:6379", c.Address))
-	}
-	if c.Username != "" && c.PasswordFile == "" {
-		report("username", "a user needs a password_file")
-	}
-}
-
-// Ledger implements limit.Ledger.
+// Ledger implements limit.Ledger, and a limit.TallyLedger for each window.
 type Ledger struct {
 	client rueidis.Client
-	prefix string
+	name   string
 }
 
 // charge moves, for each key, the instant at which its bucket is full, by the server's own clock, in microseconds, and says how far
@@ -59,23 +37,15 @@ const dialTimeout = time.Second
 
 // Open connects to the server. All keys of a name are on one node of a cluster.
 func Open(cfg Config, name string) (*Ledger, error) {
-	var password string
-	if cfg.PasswordFile != "" {
-		b, err := os.ReadFile(cfg.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("password of redis: %w", err)
-		}
-		password, _, _ = strings.Cut(string(b), "\n")
+	options, err := cfg.options()
+	if err != nil {
+		return nil, err
 	}
-	client, err := rueidis.NewClient(rueidis.ClientOption{
-		InitAddress: []string{cfg.Address}, Username: cfg.Username, Password: password, ClientName: "sluice",
-		DisableCache: true, DisableRetry: true, AlwaysPipelining: true,
-		Dialer: net.Dialer{Timeout: dialTimeout}, ConnWriteTimeout: dialTimeout,
-	})
+	client, err := rueidis.NewClient(options)
 	if err != nil {
 		return nil, fmt.Errorf("connect redis %s: %w", cfg.Address, err)
 	}
-	return &Ledger{client, "sluice:limit:{" + name + "}:"}, nil
+	return &Ledger{client, name}, nil
 }
 
 // Close ends the connection.
@@ -92,8 +62,9 @@ func (l *Ledger) Ping(ctx context.Context) error {
 // Charge implements limit.Ledger.
 func (l *Ledger) Charge(ctx context.Context, charges []limit.Charge) error {
 	keys, args := make([]string, len(charges)), make([]string, len(charges))
+	prefix := "sluice:limit:{" + l.name + "}:"
 	for i, c := range charges {
-		keys[i] = l.prefix + strconv.FormatUint(c.Key, 36)
+		keys[i] = prefix + strconv.FormatUint(c.Key, 36)
 		args[i] = strconv.FormatInt((int64(c.Owed)+999)/1000, 10)
 	}
 	answers, err := charge.Exec(ctx, l.client, keys, args).AsStrSlice()

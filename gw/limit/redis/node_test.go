@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"net"
 	"os"
 	"os/exec"
@@ -90,7 +91,9 @@ func newProcess(t *testing.T, s *server, rate float64, burst int64, every time.D
 	p.table.Share()
 	began := time.Now().Add(-time.Duration(1+len(t.Name())) * time.Hour) // no two processes have the same
 	p.clock = func() int64 { return int64(time.Since(began)) }
-	p.Node = Start(Config{Address: s.addr}, "test", p.table, every, p.clock)
+	p.Node = Start(Config{Address: s.addr}, "test", every, func(ctx context.Context, to *Ledger) (bool, error) {
+		return p.table.Report(ctx, to, p.clock)
+	})
 	t.Cleanup(p.Close)
 	until(t, "the server is known to be there", func() bool { return !p.Down() })
 	return p
