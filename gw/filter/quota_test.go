@@ -26,7 +26,9 @@ func TestQuotaIsValidated(t *testing.T) {
 		want []string
 	}{
 		{good(func(*Quota) {}), nil},
-		{good(func(q *Quota) { q.Timezone, q.Key, q.Cost.Units, q.Redis.OnFailure = "Europe/Berlin", ByIdentity, 10, Closed }), nil},
+		{good(func(q *Quota) {
+			q.Timezone, q.Key, q.Cost.Units, q.Redis.OnFailure = "Europe/Berlin", ByIdentity, 10, Closed
+		}), nil},
 		{good(func(q *Quota) { q.Redis = nil }), []string{
 			`quota.redis: a quota needs a Redis or Valkey, where its counts survive a restart: redis: {address: "127.0.0.1:6379"}`}},
 		{good(func(q *Quota) { q.Name = "" }), []string{"quota.name: a quota needs a name, by which its counts are found again"}},

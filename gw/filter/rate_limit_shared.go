@@ -13,8 +13,9 @@ import (
 )
 
 // SharedLimit has all processes that have a limit of the same name count together, in a Redis or Valkey. No request waits for it:
-// each process decides by what it knows, and tells and asks every interval. In any time t, n processes let through no more than
-// burst + rate·t + (n-1)·(rate·interval + what was free when they last asked); it is paid back later.
+// each process decides by what it knows, and tells and asks every interval, and at once when it has given a four-hundredth of the
+// burst or of a second's worth. In any time t, n processes let through no more than burst + rate·t + (n-1)·(what one of them is
+// asked for in a round, at most rate·interval and what was free when it last asked); it is paid back later.
 type SharedLimit struct {
 	redis.Config `yaml:",inline"`
 	// Interval is 1 ms to 10 s; 0: 20 ms.
@@ -93,10 +94,11 @@ func (s *sharedTables) get(cfg *RateLimit, id string, fresh func() *limit.Table)
 	defer s.mu.Unlock()
 	t := s.all[key]
 	if t == nil {
-		t = &sharedTable{table: fresh()}
-		t.table.Share()
+		shared := &sharedTable{table: fresh()}
+		t = shared
+		t.table.Share(func() { shared.node.Wake() })
 		t.node = redis.Start(cfg.Redis.Config, id, interval, func(ctx context.Context, to *redis.Ledger) (bool, error) {
-			return t.table.Report(ctx, to, sinceStart)
+			return shared.table.Report(ctx, to, sinceStart)
 		})
 		s.all[key] = t
 	}

@@ -11,10 +11,11 @@ import (
 // background what was taken, and says what all have taken together. So what one does not know yet is what the others have taken
 // since the last round. It is counted, and all pay it back: in any time t, n processes give no more than
 //
-//	burst + rate·t + (n-1)·(rate·T + what was free at its last round)
+//	burst + rate·t + (n-1)·min(a·T, rate·T + what was free at its last round)
 //
-// where T is the time of a round. Nothing was free at the last round of a key that is at its limit: the rest is 1 % of ten seconds'
-// worth, for two, if T is 100 ms.
+// where a is the rate at which one of them is asked, and T the time of a round. A round is due every interval, and as soon as a
+// process has given a share of a bucket, a four-hundredth of the burst or of what comes back in a second: so T is a few
+// milliseconds where much is asked, whatever the interval is.
 
 // Ledger is where processes that share limits write what they have given.
 type Ledger interface {
@@ -38,11 +39,15 @@ type Charge struct {
 type spent struct {
 	units []atomic.Int64
 	dirty []atomic.Uint64 // a bit by group
-	late  bool            // the last report failed; of Report alone
+	share []int64         // by limit: what is to be told at once
+	wake  func()
+	late  bool // the last report failed; of Report alone
 }
 
-func (s *spent) add(cell int, cost int64) {
-	s.units[cell].Add(cost)
+func (s *spent) add(cell, limit int, cost int64) {
+	if is, share := s.units[cell].Add(cost), s.share[limit]; is >= share && is-cost < share {
+		s.wake()
+	}
 	group := cell / groupCells
 	if w, bit := &s.dirty[group/64], uint64(1)<<(group%64); w.Load()&bit == 0 {
 		w.Or(bit)
@@ -54,9 +59,16 @@ func (t *Table) unreported(cell uint64) bool {
 	return t.spent != nil && t.spent.units[cell].Load() != 0
 }
 
-// Share has the table remember what is taken, for Report; before its first use. It takes 16 more bytes a key and limit.
-func (t *Table) Share() {
-	t.spent = &spent{units: make([]atomic.Int64, len(t.groups)*groupCells), dirty: make([]atomic.Uint64, (len(t.groups)+63)/64)}
+// shares is how many shares of a bucket there are.
+const shares = 400
+
+// Share has the table remember what is taken, for Report; before its first use. wake is called, from Take, when one is due; it
+// does not wait. It takes 16 more bytes a key and limit.
+func (t *Table) Share(wake func()) {
+	t.spent = &spent{units: make([]atomic.Int64, len(t.groups)*groupCells), dirty: make([]atomic.Uint64, (len(t.groups)+63)/64), wake: wake}
+	for _, l := range t.limits {
+		t.spent.share = append(t.spent.share, max(1, min(l.burst, int64(time.Second)/l.step)/shares))
+	}
 }
 
 // round is how many charges go to a ledger at once.
@@ -121,7 +133,7 @@ func (t *Table) charge(ctx context.Context, ledger Ledger, charges []Charge, clo
 		t.spent.late = true
 		for _, c := range charges {
 			if t.cell(c.cell).key.Load() == c.Key {
-				t.spent.add(c.cell, c.units)
+				t.spent.add(c.cell, c.limit, c.units)
 			}
 		}
 		return err

@@ -126,7 +126,7 @@ func (t *Table) take(group, key uint64, i int, now, cost int64) (p permit) {
 		}
 		if t.cell(p.cell).key.Load() == key {
 			if p.OK && t.spent != nil {
-				t.spent.add(p.cell, cost)
+				t.spent.add(p.cell, i, cost)
 			}
 			return p
 		}
