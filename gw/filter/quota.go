@@ -15,8 +15,8 @@ import (
 
 // Quota refuses the requests of a key that has had all that it may have in a window of the calendar. All processes that have a
 // quota of the same name count together, and go on where they were after a restart: the counts are in a Redis or Valkey. No
-// request waits for it: each process decides by what it knows, and tells and asks every interval, at once for a key that it
-// has not seen in the window. In a window, n processes let through no more than
+// request waits for it: each process decides by what it knows, and tells and asks every interval, and at once for a key that it
+// has not seen in the window, or when it has given a four-hundredth of what there is. In a window, n processes let through no more than
 //
 //	requests + (n-1)·(what a key asks of one of them in an interval and a round trip)
 //
@@ -143,8 +143,8 @@ func (f *quota) Request(ctx *fasthttp.RequestCtx) Result {
 	}
 	now := f.counts.now()
 	w := f.counts.at(now)
-	left, ok, first := w.tally.Take(f.hash(ctx), cost, f.most)
-	if first {
+	left, ok, due := w.tally.Take(f.hash(ctx), cost, f.most)
+	if due {
 		f.counts.node.Wake()
 	}
 	if f.shadow {

@@ -13,6 +13,7 @@ import (
 //
 //	limit + (n-1)·(what a key asks of one of them in the time of a round)
 //
+// where a round is due, besides every interval, as soon as a process has given a four-hundredth of the limit;
 // and a process that is started anew gives, before its first round, what is asked of it in that time.
 
 // A cell has a key and two counts. Cells stand in groups; a key may be in any cell of its group, and is looked for from the one on
@@ -49,12 +50,12 @@ func (t *Tally) Room() int { return len(t.groups) * tallyGroup }
 // Crowded is how many times a key has found no cell.
 func (t *Tally) Crowded() uint64 { return t.crowded.Load() }
 
-// Take takes cost units, more than 0, of the limit that key has, or none. left is what is left then; first says that nothing was
-// known of the key: it is time for a round. key is a hash as that of Table.Take.
-func (t *Tally) Take(key uint64, cost, limit int64) (left int64, ok, first bool) {
+// Take takes cost units, more than 0, of the limit that key has, or none. left is what is left then; due says that it
+// is time for a round: nothing was known of the key, or a share of the limit has not been told. key is a hash as that of Table.Take.
+func (t *Tally) Take(key uint64, cost, limit int64) (left int64, ok, due bool) {
 	key = max(key, 1)
 	group, _ := bits.Mul64(key, uint64(len(t.groups)))
-	c, first := t.find(int(group), key)
+	c, due := t.find(int(group), key)
 	at := &t.shared[group]
 	if c != nil {
 		at = &c.count
@@ -62,14 +63,17 @@ func (t *Tally) Take(key uint64, cost, limit int64) (left int64, ok, first bool)
 	for {
 		was := at.Load()
 		if cost > limit-was {
-			return max(0, limit-was), false, first
+			return max(0, limit-was), false, due
 		}
 		if at.CompareAndSwap(was, was+cost) {
 			if c != nil {
-				c.untold.Add(cost)
+				share := max(1, limit/shares)
+				if is := c.untold.Add(cost); is >= share && is-cost < share {
+					due = true
+				}
 				t.mark(int(group))
 			}
-			return limit - was - cost, true, first
+			return limit - was - cost, true, due
 		}
 	}
 }

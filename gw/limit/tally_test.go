@@ -32,15 +32,16 @@ func (b *book) Add(_ context.Context, sums []Sum) error {
 func TestTally(t *testing.T) {
 	tally := NewTally(10)
 	for i, c := range []struct {
-		key         uint64
-		cost, left  int64
-		ok, isFirst bool
+		key        uint64
+		cost, left int64
+		ok, due    bool
 	}{
-		{7, 4, 6, true, true}, {7, 4, 2, true, false}, {7, 3, 2, false, false}, {7, 2, 0, true, false}, {7, 1, 0, false, false},
-		{8, 11, 10, false, true}, {8, 1 << 62, 10, false, false}, {0, 1, 9, true, true}, {1, 1, 8, true, false},
+		{7, 4, 996, true, true}, {7, 4, 992, true, false}, {7, 993, 992, false, false}, {7, 992, 0, true, false}, {7, 1, 0, false, false},
+		{8, 1001, 1000, false, true}, {8, 1 << 62, 1000, false, false}, {8, 1, 999, true, false}, {8, 1, 998, true, true}, {8, 1, 997, true, false},
+		{0, 1, 999, true, true}, {1, 1, 998, true, true}, {1, 1, 997, true, false},
 	} {
-		if left, ok, first := tally.Take(c.key, c.cost, 10); left != c.left || ok != c.ok || first != c.isFirst {
-			t.Errorf("step %d: %d, %v, %v", i, left, ok, first)
+		if left, ok, due := tally.Take(c.key, c.cost, 1000); left != c.left || ok != c.ok || due != c.due {
+			t.Errorf("step %d: %d, %v, %v", i, left, ok, due)
 		}
 	}
 	if tally.Used() != 3 {

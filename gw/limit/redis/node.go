@@ -95,14 +95,15 @@ func (n *Node) run(ctx context.Context, cfg Config, name string, every time.Dura
 			ledger.Close()
 		}
 	}()
-	round := func(ctx context.Context) (err error) {
+	// A round is not cut short by Close: the server may have what it was told, and would be told again.
+	round := func() (err error) {
 		if ledger == nil {
 			if ledger, err = Open(cfg, name); err != nil {
 				ledger = nil
 				return err
 			}
 		}
-		ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTimeout)
 		defer cancel()
 		began := time.Now()
 		told, err := report(ctx, ledger)
@@ -125,10 +126,7 @@ func (n *Node) run(ctx context.Context, cfg Config, name string, every time.Dura
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		err := round(ctx)
-		if ctx.Err() != nil {
-			break
-		}
+		err := round()
 		pause, rest := again, time.Duration(0)
 		if err == nil {
 			n.err.Store(nil)
@@ -156,7 +154,7 @@ func (n *Node) run(ctx context.Context, cfg Config, name string, every time.Dura
 			break
 		}
 	}
-	if !n.Down() { // else it would hold up who closes
-		_ = round(context.WithoutCancel(ctx))
+	if n.Err() == nil { // else it would hold up who closes
+		_ = round()
 	}
 }
