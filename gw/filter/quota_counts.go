@@ -21,6 +21,7 @@ type quotaWindow struct {
 // quotaCounts are a quota's counts, for all filters that have the same. For all loops at once.
 type quotaCounts struct {
 	name    string // by which all processes call it
+	label   string // the configuration's name
 	per     Per
 	zone    *time.Location
 	keys    int
@@ -47,7 +48,7 @@ func takeQuotaCounts(cfg *Quota, keys int) (*quotaCounts, string) {
 	name := fmt.Sprintf("%q %s %s", cfg.Name, cfg.Per, zone)
 	key := fmt.Sprintf("%s %d %s %v", name, keys, cfg.Redis.ID(), interval)
 	return allQuotaCounts.take(key, func() *quotaCounts {
-		q := &quotaCounts{name: name, per: cfg.Per, zone: zone, keys: keys, now: time.Now}
+		q := &quotaCounts{name: name, label: cfg.Name, per: cfg.Per, zone: zone, keys: keys, now: time.Now}
 		q.node = redis.Start(cfg.Redis.Config, name, interval, q.report)
 		return q
 	}), key

@@ -101,6 +101,7 @@ func (f *RateLimit) validate(report func(path, message string)) {
 // rateLimit is a RateLimit, ready for use.
 type rateLimit struct {
 	*keyer
+	name   string
 	cost   coster
 	table  *limit.Table
 	status int
@@ -120,7 +121,7 @@ type rateLimit struct {
 
 func newRateLimit(cfg RateLimit) *rateLimit {
 	status, keys := limitDefaults(cfg.Key, cfg.Status, cfg.Keys)
-	f := &rateLimit{keyer: newKeyer(cfg.Key, cfg.Prefix), cost: newCoster(cfg.Cost), status: status, shadow: cfg.Shadow, now: sinceStart}
+	f := &rateLimit{name: cfg.Name, keyer: newKeyer(cfg.Key, cfg.Prefix), cost: newCoster(cfg.Cost), status: status, shadow: cfg.Shadow, now: sinceStart}
 	limits, id := tableOf(&cfg, keys)
 	fresh := func() *limit.Table { return limit.NewTable(keys, limits...) }
 	switch {

@@ -56,6 +56,28 @@ func NewTable(keys int, limits ...Limit) *Table {
 // Crowded is how many times a key has found no cell, and shared a bucket.
 func (t *Table) Crowded() uint64 { return t.crowded.Load() }
 
+// Room is the number of cells, one for each key and limit.
+func (t *Table) Room() int { return len(t.groups) * groupCells }
+
+// sampled is how many groups Used looks at, at most: 2 MiB.
+const sampled = 4096
+
+// Used is about how many cells are in use at the instant now: of keys whose bucket is not full. It is counted in a part of a large
+// table.
+func (t *Table) Used(now int64) int {
+	n, step := 0, (len(t.groups)+sampled-1)/sampled
+	seen := 0
+	for i := 0; i < len(t.groups); i += step {
+		seen++
+		for k := range t.groups[i] {
+			if t.groups[i][k].full.Load() > now {
+				n++
+			}
+		}
+	}
+	return n * len(t.groups) / seen
+}
+
 // Take takes cost units, more than 0, from each of key's buckets, or from none. key is a hash whose bits are all as good, and
 // that no client can foresee; now is in nanoseconds from an instant before the first call, more than 0. Calls that are a little out
 // of order err on the side of the bound.

@@ -120,17 +120,18 @@ func Kind(err error) string {
 		timeout interface{ Timeout() bool }
 		unknown *tls.CertificateVerificationError
 		record  tls.RecordHeaderError
-		alert   tls.AlertError
+		op      *net.OpError
+		no      *rueidis.RedisError
 	)
 	switch {
 	case err == nil:
 		return "none"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout"
-	case errors.As(err, &unknown), errors.As(err, &record), errors.As(err, &alert):
+	case errors.As(err, &unknown), errors.As(err, &record),
+		errors.As(err, &op) && op.Op == "remote error": // an alert of the server's, whose type crypto/tls keeps to itself
 		return "tls"
-	}
-	if _, ok := rueidis.IsRedisErr(err); ok {
+	case errors.As(err, &no):
 		return "answer"
 	}
 	return "connection"

@@ -12,10 +12,11 @@ import (
 	"sluice/gw/limit"
 )
 
-// Ledger implements limit.Ledger, and a limit.TallyLedger for each window.
+// Ledger implements limit.Ledger, and a limit.TallyLedger for each window. For one goroutine at a time.
 type Ledger struct {
-	client rueidis.Client
-	name   string
+	client  rueidis.Client
+	name    string
+	charges uint64 // that the server has taken
 }
 
 // charge moves, for each key, the instant at which its bucket is full, by the server's own clock, in microseconds, and says how far
@@ -45,7 +46,7 @@ func Open(cfg Config, name string) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect redis %s: %w", cfg.Address, err)
 	}
-	return &Ledger{client, name}, nil
+	return &Ledger{client: client, name: name}, nil
 }
 
 // Close ends the connection.
@@ -81,5 +82,6 @@ func (l *Ledger) Charge(ctx context.Context, charges []limit.Charge) error {
 		}
 		charges[i].Ahead = time.Duration(us) * time.Microsecond
 	}
+	l.charges += uint64(len(charges))
 	return nil
 }

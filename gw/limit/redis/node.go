@@ -26,8 +26,9 @@ type Node struct {
 	done   chan struct{}
 	wake   chan struct{}
 
-	rounds, failures atomic.Uint64
-	took, heard      atomic.Int64 // ns that the last round that went well took, and ns since 1970 of its end
+	rounds, failures, charges atomic.Uint64
+
+	took, heard atomic.Int64 // ns that the last round that went well took, and ns since 1970 of its end
 }
 
 // Report tells a ledger what there is to tell; told says that there was something. One call at a time.
@@ -68,13 +69,16 @@ type State struct {
 	Err  error // the last one, while it is down
 	// Rounds had something to tell and have told it; Failures were in vain.
 	Rounds, Failures uint64
+	// Charges are the keys' counts that were told in rounds.
+	Charges uint64
 	// Took is how long the last round took; Lag the time since the server answered last, 0 if it never has.
 	Took, Lag time.Duration
 }
 
 // State is how the node fares now.
 func (n *Node) State() State {
-	s := State{Down: n.Down(), Err: n.Err(), Rounds: n.rounds.Load(), Failures: n.failures.Load(), Took: time.Duration(n.took.Load())}
+	s := State{Down: n.Down(), Err: n.Err(), Rounds: n.rounds.Load(), Failures: n.failures.Load(),
+		Charges: n.charges.Load(), Took: time.Duration(n.took.Load())}
 	if at := n.heard.Load(); at != 0 {
 		s.Lag = max(0, time.Since(time.Unix(0, at)))
 	}
@@ -107,6 +111,7 @@ func (n *Node) run(ctx context.Context, cfg Config, name string, every time.Dura
 		defer cancel()
 		began := time.Now()
 		told, err := report(ctx, ledger)
+		n.charges.Store(ledger.charges)
 		if !told && err == nil {
 			if !n.Down() && began.Sub(time.Unix(0, n.heard.Load())) < idle {
 				return nil

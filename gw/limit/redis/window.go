@@ -51,5 +51,6 @@ func (w Window) Add(ctx context.Context, sums []limit.Sum) error {
 		}
 		sums[i].Total = n
 	}
+	w.Ledger.charges += uint64(len(sums))
 	return nil
 }
