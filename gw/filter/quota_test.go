@@ -56,7 +56,10 @@ func newCounted(t *testing.T, addr string, cfg Quota, at *time.Time) *quota {
 	if cfg.Redis == nil {
 		cfg.Redis = &QuotaServer{}
 	}
-	cfg.Redis.Address, cfg.Redis.Interval = addr, time.Millisecond
+	cfg.Redis.Address = addr
+	if cfg.Redis.Interval == 0 {
+		cfg.Redis.Interval = time.Millisecond
+	}
 	if said := reports(Config{Quota: &cfg}); said != nil {
 		t.Fatal(said)
 	}
@@ -200,6 +203,33 @@ func TestQuotaSurvives(t *testing.T) {
 	f.Request(from("192.0.2.1"))
 	until(t, "it is known that 9 were taken", func() bool { return left(f) == 1 })
 	kill()
+}
+
+// What was taken at the end of a window is told when the next one has begun, as that window's; and a key that is new, or has
+// taken much, is told at once, whatever the interval is.
+func TestQuotaTellsServer(t *testing.T) {
+	addr := nowhere(t)
+	serveRedis(t, addr, t.TempDir())
+	at := time.Now()
+	f := newCounted(t, addr, Quota{Requests: 1000, Per: PerHour, Redis: &QuotaServer{Interval: 10 * time.Second}}, &at)
+	defer f.Close()
+	until(t, "the server is there", func() bool { return !f.counts.node.Down() })
+	told := func() uint64 { return f.counts.node.State().Charges }
+	f.Request(from("192.0.2.1"))
+	until(t, "a new key is told", func() bool { return told() == 1 })
+	f.Request(from("192.0.2.1"))
+	f.Request(from("192.0.2.1")) // a four-hundredth
+	until(t, "a share is told", func() bool { return told() == 2 })
+	f.Request(from("192.0.2.1"))
+	at = f.counts.current.Load().end
+	f.Request(from("192.0.2.1"))
+	until(t, "both windows are told", func() bool { return told() == 4 })
+	until(t, "the old one is forgotten", func() bool {
+		f.counts.node.Wake()
+		f.counts.mu.Lock()
+		defer f.counts.mu.Unlock()
+		return len(f.counts.past) == 0
+	})
 }
 
 // A table that is full is left for an empty one, and those keys that come again are as they were.

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -196,6 +197,39 @@ func TestServerKilled(t *testing.T) {
 	q.take(key)
 	// What was taken while it was down has been told too, but not what it has forgotten.
 	until(t, "another process knows", func() bool { return q.table.Take(key, q.clock(), 100).Left <= 6 })
+}
+
+// Windows are counted apart, and their counts are kept for an hour after their end.
+func TestWindows(t *testing.T) {
+	s := newServer(t)
+	l, err := Open(Config{Address: s.addr}, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	start := time.Now().Truncate(time.Second)
+	w, next := Window{l, start, start.Add(time.Hour)}, Window{l, start.Add(time.Hour), start.Add(2 * time.Hour)}
+	for i, c := range []struct {
+		w     Window
+		taken int64
+		total int64
+	}{{w, 5, 5}, {w, 5, 10}, {next, 3, 3}, {w, 1, 11}} {
+		sums := []limit.Sum{{Key: 7, Taken: c.taken}, {Key: 8, Taken: 1}}
+		if err := c.w.Add(t.Context(), sums); err != nil || sums[0].Total != c.total {
+			t.Errorf("step %d: %d, %v", i, sums[0].Total, err)
+		}
+	}
+	for i, key := range []string{fmt.Sprintf("sluice:quota:{x}:%d:7", w.Start.Unix()), fmt.Sprintf("sluice:quota:{x}:%d:7", next.Start.Unix())} {
+		left, err := l.client.Do(t.Context(), l.client.B().Ttl().Key(key).Build()).AsInt64()
+		want := int64(2+i) * 3600
+		if err != nil || left > want || left < want-60 {
+			t.Errorf("%s is kept for %d s, %v", key, left, err)
+		}
+	}
+	l.client.Do(t.Context(), l.client.B().Set().Key(fmt.Sprintf("sluice:quota:{x}:%d:9", w.Start.Unix())).Value("x").Build())
+	if err := w.Add(t.Context(), []limit.Sum{{Key: 9, Taken: 1}}); Kind(err) != "answer" {
+		t.Errorf("a value that is no count: %v", err)
+	}
 }
 
 // A password that is wrong, or not there, is an error without the password.

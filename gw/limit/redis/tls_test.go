@@ -131,9 +131,9 @@ func TestTLS(t *testing.T) {
 		{"no name: the address's", "tls", good(func(c *Config) { c.TLS.ServerName = "" })},
 		{"another authority", "tls", good(func(c *Config) { c.TLS.CA = b.file("ca") })},
 		{"the system's authorities", "tls", good(func(c *Config) { c.TLS.CA = "" })},
-		{"no certificate of its own", "tls", good(func(c *Config) { c.TLS.Cert, c.TLS.Key = "", "" })},
-		{"one of another authority", "", // the reset may come before the alert
-			good(func(c *Config) { c.TLS.Cert, c.TLS.Key = b.file("client.test"), b.file("client.test-key") })},
+		// A reset may come before the alert.
+		{"no certificate of its own", "", good(func(c *Config) { c.TLS.Cert, c.TLS.Key = "", "" })},
+		{"one of another authority", "", good(func(c *Config) { c.TLS.Cert, c.TLS.Key = b.file("client.test"), b.file("client.test-key") })},
 		{"another password", "answer", good(func(c *Config) { c.Password = "open barley" })},
 		{"without TLS", "connection", good(func(c *Config) { c.TLS = nil })},
 	} {
