@@ -2,7 +2,6 @@ package limit
 
 import (
 	"math"
-	"sync/atomic"
 	"time"
 )
 
@@ -54,7 +53,7 @@ func (v Verdict) tighter(other Verdict) bool {
 
 // judge is what l says to cost units, more than 0, of a bucket that will be full at the instant full; is is that instant if they
 // are given.
-func (l Limit) judge(full, now, cost int64) (v Verdict, is int64) {
+func (l *Limit) judge(full, now, cost int64) (v Verdict, is int64) {
 	full = max(full, now)
 	is = full
 	if cost > l.burst { // never to be had, and no product below overflows
@@ -70,12 +69,12 @@ func (l Limit) judge(full, now, cost int64) (v Verdict, is int64) {
 	return v, is
 }
 
-// take takes cost units from the bucket at; was and is are for undo.
-func (l Limit) take(at *atomic.Int64, now, cost int64) (v Verdict, was, is int64) {
+// take takes cost units from the bucket p.at, and fills in the rest of p, but its cell.
+func (l *Limit) take(p *permit, now, cost int64) {
 	for {
-		was = at.Load()
-		if v, is = l.judge(was, now, cost); !v.OK || at.CompareAndSwap(was, is) {
-			return v, was, is
+		p.was = p.at.Load()
+		if p.Verdict, p.is = l.judge(p.was, now, cost); !p.OK || p.at.CompareAndSwap(p.was, p.is) {
+			return
 		}
 	}
 }
