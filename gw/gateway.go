@@ -22,6 +22,8 @@ type Gateway struct {
 	limits  h1.Limits
 	routes  *route.Table[*target]
 	names   []string // of the routes
+	targets []*target
+	common  []filter.Filter // those of all routes
 	trusted *forwarded.Trusted
 	scheme  string // of requests, if no proxy says another
 	calls   calls
@@ -94,11 +96,13 @@ func New(cfg Config, sendProxy lb.ProxyVersion, routes []Route, clusters func(st
 			g.closers = append(g.closers, c)
 		}
 	}
+	g.common = all
 	entries := make([]route.Entry[*target], len(routes))
 	for i := range routes {
 		r := &routes[i]
 		entries[i] = route.Entry[*target]{Match: r.Match, Value: newTarget(r, all, clusters, stats.Route(r.String()))}
 		t := entries[i].Value
+		g.targets = append(g.targets, t)
 		t.filterNames = append(slices.Clone(allNames), t.filterNames...)
 		t.calls = t.calls || allCall
 		t.wantsMatched = t.wantsMatched || allMatched

@@ -187,6 +187,7 @@ func (ln *listener) write(w io.Writer) {
 	metrics.WriteGaugeUint64(w, "sluice_http_tunnels_open"+label, open)
 	ln.writeRefusals(w, "sluice_filter_refused_total", ln.http.Refusals())
 	ln.writeRefusals(w, "sluice_filter_shadowed_total", ln.http.Shadowed())
+	ln.writeGauges(w)
 	ln.writeRoutes(w)
 }
 
@@ -196,6 +197,31 @@ func (ln *listener) writeRefusals(w io.Writer, name string, all map[filter.Refus
 	}) {
 		metrics.WriteCounterUint64(w, fmt.Sprintf("%s{listener=%q,filter=%q,reason=%q}", name, ln.cfg.Name, r.Filter, r.Reason), all[r])
 	}
+}
+
+// writeGauges writes what filters show of their state. Those with a name count together, whatever listeners and routes they are on:
+// they are written by all of these, and the same.
+func (ln *listener) writeGauges(w io.Writer) {
+	g := ln.serves()
+	if g == nil {
+		return
+	}
+	seen := map[string]bool{}
+	g.Gauges(func(name string, value float64, route string, place int, labels []string) {
+		text := fmt.Sprintf("sluice_%s{listener=%q", name, ln.cfg.Name)
+		named := false
+		for i := 0; i+1 < len(labels); i += 2 {
+			text += fmt.Sprintf(",%s=%q", labels[i], labels[i+1])
+			named = named || labels[i] == "name"
+		}
+		if !named {
+			text += fmt.Sprintf(",route=%q,place=\"%d\"", route, place)
+		}
+		if text += "}"; !seen[text] {
+			seen[text] = true
+			metrics.WriteGaugeFloat64(w, text, value)
+		}
+	})
 }
 
 // writeRoutes writes what the routes that have had requests did, and how long their exchanges took.

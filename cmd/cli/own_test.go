@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -75,4 +76,26 @@ func TestExample(t *testing.T) {
 	if resp.StatusCode != 200 || resp.Header.Get("X-Greeting") != "hello from the example" || body.String() != "GET /some/path\n" {
 		t.Errorf("%d %v %q", resp.StatusCode, resp.Header, &body)
 	}
+}
+
+// What limits hold is on the page: with the name that they count under, or the place where they stand.
+func TestLimitsShowTheirTables(t *testing.T) {
+	up, admin := origin(t, "up"), freePort(t)
+	s := startServer(t, fmt.Sprintf(`listeners: [{name: l, address: "127.0.0.1:0", protocol: http, routes: r}]
+clusters: [{name: c, endpoints: [address: %q]}]
+admin: {address: %q}
+routes:
+  r:
+    - {name: first, match: {path_prefix: /a}, cluster: c, filters: [{headers: {}}, {rate_limit: {rate: 5/s, keys: 1000}}]}
+    - {name: second, cluster: c, filters: [{rate_limit: {name: all, rate: 5/s, keys: 1000}}]}
+`, up, admin))
+	for _, path := range []string{"/a", "/b"} {
+		if status, body := get(t, "http://"+s.bound("l")+path); status != 200 {
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	if n := metric(t, admin, `sluice_limit_entries{listener="l",filter="rate_limit",name="all"}`); n != "1" {
+		t.Errorf("%s entries", n)
+	}
+	metric(t, admin, `sluice_limit_capacity{listener="l",filter="rate_limit",route="first",place="1"}`)
 }

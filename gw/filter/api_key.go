@@ -159,10 +159,11 @@ func newAPIKey(cfg APIKey) *apiKeyFilter {
 }
 
 // Close ends the watch over the file.
-func (f *apiKeyFilter) Close() {
+func (f *apiKeyFilter) Close() error {
 	if f.file != nil {
 		f.file.Close()
 	}
+	return nil
 }
 
 // Request implements Filter.

@@ -190,10 +190,11 @@ func newBasic(cfg Basic) *basicFilter {
 }
 
 // Close ends the watch over the file.
-func (f *basicFilter) Close() {
+func (f *basicFilter) Close() error {
 	if f.file != nil {
 		f.file.Close()
 	}
+	return nil
 }
 
 // Request implements Filter.

@@ -166,7 +166,10 @@ func newHMAC(cfg HMAC) Filter {
 }
 
 // Close gives the table of nonces back.
-func (f *hmacFilter) Close() { nonceTables.give(f.table) }
+func (f *hmacFilter) Close() error {
+	nonceTables.give(f.table)
+	return nil
+}
 
 // Request implements Filter.
 func (f *hmacFilter) Request(ctx *fasthttp.RequestCtx) Result {

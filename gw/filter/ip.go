@@ -70,9 +70,10 @@ func (f *ipFilter) Request(ctx *fasthttp.RequestCtx) Result {
 func (f *ipFilter) Response(*fasthttp.RequestCtx) {}
 
 // Close ends the watch over the files.
-func (f *ipFilter) Close() {
+func (f *ipFilter) Close() error {
 	f.stop()
 	<-f.done
+	return nil
 }
 
 var ipDenied = Refusal{"ip", "address"}

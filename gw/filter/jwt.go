@@ -192,11 +192,12 @@ func newJWT(cfg JWT) *jwtFilter {
 	return f
 }
 
-// Close implements io.Closer but for its error.
-func (f *jwtFilter) Close() {
+// Close implements io.Closer.
+func (f *jwtFilter) Close() error {
 	if keySets.give(f.keysFrom) {
 		f.keys.Close()
 	}
+	return nil
 }
 
 // Request implements Filter. A token that is known is let in at once. Of another all that is cheap is looked at first, then its
