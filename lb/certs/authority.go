@@ -48,7 +48,8 @@ func (a *authority) require(t *tls.Config) {
 var errRevoked = errors.New("the client's certificate is revoked")
 
 // verify is tls.Config.VerifyConnection. It runs for resumed sessions too, whose certificates were verified when other authorities
-// and revocations may have been in force, or by another listener that has the same ticket keys.
+// and revocations may have been in force, or by another listener that has the same ticket keys. crypto/tls has then seen to it that
+// one of the chains still leads to one of ours, but the others of that time are there as well.
 func (a *authority) verify(state tls.ConnectionState) error {
 	if len(state.PeerCertificates) == 0 {
 		return nil

@@ -123,6 +123,33 @@ func TestResumedSessionsAreVerifiedAgain(t *testing.T) {
 	}
 }
 
+// A session remembers all chains of its time. One that leads to an authority that is dismissed must not make up for another that is
+// revoked.
+func TestChainOfADismissedAuthorityCountsNoMore(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		f, a, b, key := newFolder(t), newCA(t, "a"), newCA(t, "b"), newKey(t)
+		middle := func(c *x509.Certificate) {
+			c.Subject.CommonName, c.IsCA, c.BasicConstraintsValid, c.KeyUsage = "middle", true, true, x509.KeyUsageCertSign
+		}
+		byA, byB := a.sign(t, key, middle), b.sign(t, key, middle)
+		own := byA.forNames(t, "c").tls()
+		own.Certificate = append(own.Certificate, byA.cert.Raw, byB.cert.Raw)
+		s, _ := newStore(t, Config{Certificates: []Certificate{f.pair("server", a.forNames(t, "a.test"))},
+			ClientAuth: &ClientAuth{CA: f.write("ca.pem", a.pem(), b.pem()), CRL: f.write("list.crl", b.revoke(t, time.Now().Add(time.Hour)))}})
+		client := &tls.Config{ServerName: "a.test", RootCAs: a.pool(), Certificates: []tls.Certificate{own}, ClientSessionCache: &oneSession{},
+			MaxVersion: version}
+		if m := meet(t, s.Config(), client).ok(t); len(m.server.VerifiedChains) != 2 {
+			t.Fatalf("%d chains", len(m.server.VerifiedChains))
+		}
+		f.write("ca.pem", b.pem())
+		f.write("list.crl", b.revoke(t, time.Now().Add(time.Hour), byB))
+		s.Refresh()
+		if m := meet(t, s.Config(), client); m.serverErr == nil {
+			t.Errorf("%s: let in, resumed %v", tls.VersionName(version), m.server.DidResume)
+		}
+	}
+}
+
 // Two listeners with the same ticket keys need not trust the same clients.
 func TestTicketOfAnotherListenerIsNoPass(t *testing.T) {
 	f, ca, other := newFolder(t), newCA(t, "root"), newCA(t, "other")

@@ -72,7 +72,7 @@ func (s *Store) refreshStaples(now time.Time) (changed bool) {
 
 // fetchStaple asks the certificate's responder, and publishes what it says.
 func (s *Store) fetchStaple(p *pair, st *staple) {
-	r, raw, err := fetchOCSP(s.ctx, p)
+	r, raw, err := fetchOCSP(s.ctx, s.responders, p)
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,14 +116,14 @@ func (s *Store) readStaple(now time.Time) bool {
 }
 
 // fetchOCSP asks the first responder of a certificate that answers well (RFC 6960, appendix A).
-func fetchOCSP(ctx context.Context, p *pair) (*ocsp.Response, []byte, error) {
+func fetchOCSP(ctx context.Context, client *http.Client, p *pair) (*ocsp.Response, []byte, error) {
 	body, err := ocsp.CreateRequest(p.cert.Leaf, p.issuer, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	var errs []error
 	for _, url := range p.cert.Leaf.OCSPServer {
-		raw, err := postOCSP(ctx, url, body)
+		raw, err := postOCSP(ctx, client, url, body)
 		if err == nil {
 			var r *ocsp.Response
 			if r, err = parseOCSP(raw, p, time.Now()); err == nil {
@@ -135,16 +135,14 @@ func fetchOCSP(ctx context.Context, p *pair) (*ocsp.Response, []byte, error) {
 	return nil, nil, errors.Join(errs...)
 }
 
-func postOCSP(ctx context.Context, url string, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, ocspTimeout)
-	defer cancel()
+func postOCSP(ctx context.Context, client *http.Client, url string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/ocsp-request")
 	req.Header.Set("Accept", "application/ocsp-response")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

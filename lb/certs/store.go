@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ type Store struct {
 	authority atomic.Pointer[authority] // nil: clients are not asked for certificates
 	tickets   *tickets                  // nil: there are none
 	acme      *acme.Manager             // nil: there is none
+	// responders asks those of OCSP, of which each is asked once in some days.
+	responders *http.Client
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -49,7 +52,8 @@ func New(cfg Config, log *slog.Logger) (*Store, error) {
 		return nil, wrong
 	}
 	s := &Store{cfg: cfg.withDefaults(), log: cmp.Or(log, slog.Default()), staples: map[[32]byte]*staple{},
-		configs: map[string]*serverConfig{}}
+		configs:    map[string]*serverConfig{},
+		responders: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}, Timeout: ocspTimeout}}
 	for _, c := range s.cfg.Certificates {
 		s.pairFiles = append(s.pairFiles, filesOf(c.Cert, c.Key))
 		p, err := loadPair(c)

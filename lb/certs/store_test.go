@@ -3,11 +3,16 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
+
+	"sluice/lb/certs/acme"
 )
 
 func TestCertificateGoesByServerName(t *testing.T) {
@@ -221,4 +226,27 @@ func TestExpiredIsSaid(t *testing.T) {
 	if all := s.Certificates(); !all[0].Expired {
 		t.Errorf("%+v", all)
 	}
+}
+
+func TestCloseLeavesNothingBehind(t *testing.T) {
+	f, ca := newFolder(t), newCA(t, "root")
+	r := newResponder(t, ca)
+	own := f.pair("a", r.certificate(t, ca, "a.test"), ca)
+	before := goleak.IgnoreCurrent()
+	s, err := New(Config{Certificates: []Certificate{own}, ACME: &acme.Config{Domains: []string{"b.test"}, Storage: f.dir + "/store",
+		Directory: "https://127.0.0.1:1/"}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(ClientConfig{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a staple", func() bool { return !s.Certificates()[0].Stapled.IsZero() })
+	meet(t, s.Config(), &tls.Config{ServerName: "a.test", RootCAs: ca.pool()}).ok(t)
+	s.Close()
+	c.Close()
+	r.CloseClientConnections()
+	// Who keeps a lock of certmagic's fresh sees within 5 s that it is gone.
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
 }

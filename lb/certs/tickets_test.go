@@ -48,6 +48,18 @@ func TestNodesWithOneFileResumeEachOthersSessions(t *testing.T) {
 	}
 }
 
+func TestOffMakesNoTickets(t *testing.T) {
+	f, ca := newFolder(t), newCA(t, "root")
+	s, _ := newStore(t, Config{Certificates: []Certificate{f.pair("a", ca.forNames(t, "a.test"))}, Tickets: Tickets{Off: true}})
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client := resumer(ca, version)
+		meet(t, s.Config(), client).ok(t)
+		if client.ClientSessionCache.(*oneSession).last != nil || meet(t, s.Config(), client).ok(t).server.DidResume {
+			t.Errorf("%s: there is a ticket", tls.VersionName(version))
+		}
+	}
+}
+
 func TestOldTicketsAreGoodForTheOverlap(t *testing.T) {
 	f, ca := newFolder(t), newCA(t, "root")
 	s, _ := newStore(t, Config{Certificates: []Certificate{f.pair("a", ca.forNames(t, "a.test"))}, Tickets: Tickets{Rotate: time.Hour, Keep: 2}})

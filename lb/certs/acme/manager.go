@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +29,9 @@ type Manager struct {
 	cfg        Config
 	cache      *certmagic.Cache
 	challenges *challenges
+	http       *http.Client // towards the CA
 	cancel     context.CancelFunc
+	group      sync.WaitGroup
 }
 
 // New loads the certificates that the storage has, and goes on to get and renew them in the background until Close. An error is one of
@@ -46,6 +50,7 @@ func New(cfg Config, log *slog.Logger) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.http = issuer.client.HTTPClient
 	logger := zapFor(log)
 	var magic atomic.Pointer[certmagic.Config] // each of the two needs the other
 	m.cache = certmagic.NewCache(certmagic.CacheOptions{
@@ -60,7 +65,7 @@ func New(cfg Config, log *slog.Logger) (*Manager, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	loaded := make(chan struct{})
-	go m.manage(ctx, magic.Load(), log, loaded)
+	m.group.Go(func() { m.manage(ctx, magic.Load(), log, loaded) })
 	select {
 	case <-loaded:
 	case <-time.After(loadTimeout):
@@ -71,16 +76,29 @@ func New(cfg Config, log *slog.Logger) (*Manager, error) {
 // loadTimeout is how long New waits for what the storage has: with a certificate comes its OCSP response, whose responder may be slow.
 const loadTimeout = 5 * time.Second
 
-// manage loads what there is, gets what there is not, and renews what is due.
+// manage loads what there is, gets what there is not, and renews what is due. (certmagic's ManageAsync does too, but beyond Close.)
 func (m *Manager) manage(ctx context.Context, magic *certmagic.Config, log *slog.Logger, loaded chan<- struct{}) {
+	var missing []string
 	for _, d := range m.cfg.Domains {
-		if _, err := magic.CacheManagedCertificate(ctx, d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := magic.CacheManagedCertificate(ctx, d); err == nil {
+			continue
+		} else if !errors.Is(err, fs.ErrNotExist) {
 			log.Error("acme: stored certificate not loaded", "domain", d, "error", err)
 		}
+		missing = append(missing, d)
 	}
 	close(loaded)
-	if err := magic.ManageAsync(ctx, m.cfg.Domains); err != nil {
-		log.Error("acme: domains are not managed", "error", err)
+	for _, d := range missing {
+		m.group.Go(func() {
+			// It tries again for 30 days, at intervals that grow to one.
+			err := magic.ObtainCertAsync(ctx, d)
+			if err == nil {
+				_, err = magic.CacheManagedCertificate(ctx, d)
+			}
+			if err != nil && ctx.Err() == nil {
+				log.Error("acme: no certificate", "domain", d, "error", err)
+			}
+		})
 	}
 	// What was loaded is looked at here, for the next look of certmagic's own is 10 min away.
 	if err := m.cache.RenewManagedCertificates(ctx); err != nil {
@@ -91,7 +109,9 @@ func (m *Manager) manage(ctx context.Context, magic *certmagic.Config, log *slog
 // Close ends the getting and renewing. What is there already goes on to be found.
 func (m *Manager) Close() {
 	m.cancel()
+	m.group.Wait()
 	m.cache.Stop()
+	m.http.CloseIdleConnections()
 }
 
 // Manages says that a host name is one of the domains.
