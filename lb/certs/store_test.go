@@ -122,7 +122,8 @@ func TestDefaultsOfTheWire(t *testing.T) {
 func TestSameProtocolsSameConfig(t *testing.T) {
 	f, ca := newFolder(t), newCA(t, "root")
 	s, _ := newStore(t, Config{Certificates: []Certificate{f.pair("a", ca.forNames(t, "a.test"))}})
-	if s.Config("h2") != s.Config("h2") || s.Config("h2") == s.Config("h2", "http/1.1") {
+	first := s.Config("h2")
+	if s.Config("h2") != first || s.Config("h2", "http/1.1") == first {
 		t.Error("a configuration is made for the same protocols twice, or for others once")
 	}
 }
@@ -249,4 +250,19 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	r.CloseClientConnections()
 	// Who keeps a lock of certmagic's fresh sees within 5 s that it is gone.
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
+}
+
+func BenchmarkChoosing(b *testing.B) {
+	leaf := &x509.Certificate{DNSNames: []string{"a.test", "*.b.test"}}
+	s := &Store{}
+	s.index.Store(newIndex([]*tls.Certificate{{Leaf: leaf}}))
+	for _, name := range []string{"a.test", "x.b.test", "stranger.test"} {
+		hello := &tls.ClientHelloInfo{ServerName: name}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s.certificate(hello)
+			}
+		})
+	}
 }
