@@ -128,6 +128,7 @@ func commands(own filter.Own) *cobra.Command {
 		},
 		explainCommand(own),
 		benchCommand(),
+		tuneCommand(own),
 	)
 	return root
 }
