@@ -89,12 +89,13 @@ func (a *calls) client(address string, limit int, secured *tls.Config) *fasthttp
 	if c, ok := a.clients.Load(k); ok {
 		return c.(*fasthttp.HostClient)
 	}
-	c, _ := a.clients.LoadOrStore(k, &fasthttp.HostClient{Addr: address, Name: "sluice", MaxConns: maxCalls, MaxResponseBodySize: limit, IsTLS: secured != nil, TLSConfig: secured,
-		DisablePathNormalizing: true, Dial: func(string) (net.Conn, error) {
+	c, _ := a.clients.LoadOrStore(k, &fasthttp.HostClient{Addr: address, Name: "sluice", MaxConns: maxCalls, MaxResponseBodySize: limit,
+		IsTLS: secured != nil, TLSConfig: secured,
+		DisablePathNormalizing: true, DialTimeout: func(_ string, left time.Duration) (net.Conn, error) {
 			if path, ok := strings.CutPrefix(address, "unix:"); ok {
-				return net.Dial("unix", path)
+				return net.DialTimeout("unix", path, left)
 			}
-			return fasthttp.DialTimeout(address, time.Second)
+			return net.DialTimeout("tcp", address, min(left, time.Second))
 		}})
 	return c.(*fasthttp.HostClient)
 }
@@ -103,7 +104,7 @@ func (a *calls) client(address string, limit int, secured *tls.Config) *fasthttp
 // served.
 func (g *Gateway) Close() {
 	for _, f := range g.closers {
-		_ = f.Close()
+		f.Close()
 	}
 	g.calls.clients.Range(func(_, c any) bool {
 		c.(*fasthttp.HostClient).CloseIdleConnections()

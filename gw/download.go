@@ -191,6 +191,7 @@ func (x *exchange) read(b []byte) bool {
 func (x *exchange) hoard(out, data []byte) bool {
 	x.w.out = out
 	if len(x.ctx.Response.Body())+len(data) > x.responseWhole {
+		x.countTooLarge(x.wholeBy)
 		x.spoiled("response body too large for the filters")
 		return false
 	}

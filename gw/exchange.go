@@ -32,8 +32,8 @@ type exchange struct {
 	shown  *filter.Matched      // what those want that change paths; kept too
 	id     []byte               // of the request
 	began  time.Duration        // on the exact clock
-	// hopUp and hopDown are the names that Connection nominates in the request and the response: no trailers of theirs are
-	// passed on. Kept over lives.
+	// hopUp and hopDown are the names that Connection nominates in the request and the response, and those that are the filters'
+	// to say in the request: no trailers of theirs are passed on. Kept over lives.
 	hopUp, hopDown []byte
 	client         netip.AddrPort // who it is for, as far as is believed
 	facts
@@ -136,6 +136,9 @@ func (x *exchange) begin(rest []byte) {
 	}
 	if len(q.Upgrade) > 0 {
 		x.offer = x.target.upgrade(q.Upgrade)
+	}
+	if x.chunked {
+		x.hopUp = append(x.hopUp, x.target.ours...)
 	}
 	x.timeFor(x.target)
 	x.setDeadline()

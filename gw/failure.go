@@ -152,6 +152,19 @@ func (x *exchange) refuse(status int, message string) {
 	x.reply(status, message)
 }
 
+// refuseBody: the request's body is more than the filter at that place allows.
+func (x *exchange) refuseBody(by int) {
+	x.countTooLarge(by)
+	x.refuse(413, "request body too large")
+}
+
+// countTooLarge counts a body that is more than a filter allows.
+func (x *exchange) countTooLarge(by int) {
+	if t := x.target; by < len(t.tooLarge) {
+		x.refused(&x.d.gw.stats.refused, &t.tooLarge[by], 413, "request refused")
+	}
+}
+
 // abandon ends the exchange without a whole response: the client learns by the end of its connection.
 func (x *exchange) abandon() {
 	x.d.gw.counters(x.w.loop).Aborted.Inc()

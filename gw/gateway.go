@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 
 	"sluice/engine"
 	"sluice/gw/filter"
@@ -27,8 +26,8 @@ type Gateway struct {
 	trusted *forwarded.Trusted
 	scheme  string // of requests, if no proxy says another
 	calls   calls
-	callers []caller // by loop
-	closers []io.Closer
+	callers []caller    // by loop
+	closers []io.Closer // filters that do something beside the loops
 	workers *Workers
 	stats   *Stats
 	log     *slog.Logger
@@ -100,10 +99,9 @@ func New(cfg Config, sendProxy lb.ProxyVersion, routes []Route, clusters func(st
 	entries := make([]route.Entry[*target], len(routes))
 	for i := range routes {
 		r := &routes[i]
-		entries[i] = route.Entry[*target]{Match: r.Match, Value: newTarget(r, all, clusters, stats.Route(r.String()))}
+		entries[i] = route.Entry[*target]{Match: r.Match, Value: newTarget(r, all, allNames, clusters, stats.Route(r.String()))}
 		t := entries[i].Value
 		g.targets = append(g.targets, t)
-		t.filterNames = append(slices.Clone(allNames), t.filterNames...)
 		t.calls = t.calls || allCall
 		t.wantsMatched = t.wantsMatched || allMatched
 		for k := range r.Filters {

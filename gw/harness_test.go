@@ -21,7 +21,10 @@ import (
 	"sluice/lb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// fasthttp's clients look for connections that are idle for too long every ten seconds, until there are none.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))
+}
 
 const patience = 20 * time.Second
 

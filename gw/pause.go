@@ -15,7 +15,6 @@ type pause struct {
 	cookie int    // where those begin
 	early  []byte // pooled: what came of the body behind the head
 	next   int    // the filter that goes on
-	limit  int    // of the body that is collected; 0: it is not
 	waits  bool   // a filter does
 	back   bool   // it is the response that waits, which is whole
 	gone   bool   // nobody waits for the answer any more: it ends with the filter's wait
@@ -100,15 +99,17 @@ func (x *exchange) forsake(status int, message string) {
 	}
 }
 
-// collect reads the rest of a body of limit bytes at most, for the filters.
-func (x *exchange) collect(data []byte, limit int) {
-	x.pause.limit = limit
+// collect reads the rest of a body, for the filters.
+func (x *exchange) collect(data []byte) {
+	if x.w.req.Length > int64(x.requestWhole) { // before the client is told to send it
+		x.refuseBody(x.wholeBy)
+		return
+	}
 	x.ctx.Request.Header.Del("Expect")
 	if !x.gather(data) {
 		return
 	}
 	if x.body.Done() {
-		x.pause.limit = 0
 		x.filter(0, nil)
 		return
 	}
@@ -125,8 +126,8 @@ func (x *exchange) collect(data []byte, limit int) {
 
 // gather keeps a piece of the body. false: it was too much, and the exchange has ended.
 func (x *exchange) gather(data []byte) bool {
-	if len(x.ctx.Request.Body())+len(data) > x.pause.limit {
-		x.refuse(413, "request body too large")
+	if len(x.ctx.Request.Body())+len(data) > x.requestWhole {
+		x.refuseBody(x.wholeBy)
 		return false
 	}
 	x.ctx.Request.AppendBody(data)

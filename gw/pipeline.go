@@ -74,7 +74,9 @@ type filtering struct {
 	ip            [16]byte
 	transforms    []filter.Transform // that the response's body goes through, in this order
 	room          [2][]byte          // what they make of it
-	responseWhole int                // the response's body is collected, of so many bytes at most; 0: it is not
+	requestWhole  int                // the request's body is collected, of so many bytes at most; 0: it is not
+	responseWhole int                // the response's
+	wholeBy       int                // the filter that sets the limit
 }
 
 // startFilters has the filters see the request, whose head is in the worker's out. data is what is at hand of its body.
@@ -91,8 +93,8 @@ func (x *exchange) startFilters(data []byte) {
 	if x.target.calls {
 		filter.SetCaller(x.ctx, &x.d.gw.callers[x.w.loop.ID()])
 	}
-	if limit := x.target.requestBody; limit > 0 && (!x.body.Done() || len(data) > 0) {
-		x.collect(data, limit)
+	if x.requestWhole, x.wholeBy = x.target.requestBody(x.ctx); x.requestWhole > 0 && (!x.body.Done() || len(data) > 0) {
+		x.collect(data)
 		return
 	}
 	x.filter(0, data)
@@ -110,10 +112,13 @@ func (x *exchange) filter(i int, data []byte) {
 			x.standBy(i+1, data)
 			return
 		}
+		if i == x.target.idBy {
+			x.id = append(x.id[:0], x.ctx.Request.Header.Peek("X-Request-Id")...)
+		}
 	}
 	x.countShadowed()
 	w := x.w
-	if x.target.requestBody > 0 {
+	if x.requestWhole > 0 {
 		if body := x.ctx.Request.Body(); len(body) > 0 || w.req.Chunked || w.req.Length >= 0 {
 			// It is whole, and the filters may have made another one of it.
 			w.req.Chunked, w.req.Length, x.chunked = false, int64(len(body)), false
@@ -126,10 +131,7 @@ func (x *exchange) filter(i int, data []byte) {
 
 // endFilters tells the filters that have seen the request that its exchange has ended.
 func (x *exchange) endFilters() {
-	for _, t := range x.transforms {
-		t.Close()
-	}
-	clear(x.transforms)
+	x.closeTransforms()
 	if x.ran == 0 {
 		return
 	}
@@ -142,6 +144,14 @@ func (x *exchange) endFilters() {
 			f.End(x.ctx)
 		}
 	}
+}
+
+func (x *exchange) closeTransforms() {
+	for _, t := range x.transforms {
+		t.Close()
+	}
+	clear(x.transforms)
+	x.transforms = x.transforms[:0]
 }
 
 // appendFiltered appends the request's head as the filters left it.
@@ -183,7 +193,7 @@ func appendFieldBytes(dst, k, v []byte) []byte {
 func (x *exchange) filterAnswer(by int) {
 	ctx := x.ctx
 	if r := filter.RefusalOf(ctx); r != nil {
-		x.refused(&x.d.gw.stats.refused, r, "request refused")
+		x.refused(&x.d.gw.stats.refused, r, ctx.Response.StatusCode(), "request refused")
 	}
 	x.countShadowed()
 	for i := by - 1; i >= 0; i-- {
@@ -196,17 +206,17 @@ func (x *exchange) filterAnswer(by int) {
 func (x *exchange) countShadowed() {
 	if x.target.shadows {
 		if r := filter.Shadowed(x.ctx); r != nil {
-			x.refused(&x.d.gw.stats.shadowed, r, "request would have been refused")
+			x.refused(&x.d.gw.stats.shadowed, r, 0, "request would have been refused")
 		}
 	}
 }
 
 // refused counts a refusal, and logs it if the last such line is long enough ago. Nothing that the client has sent is in it but its
 // request id.
-func (x *exchange) refused(all *sync.Map, r *filter.Refusal, message string) {
+func (x *exchange) refused(all *sync.Map, r *filter.Refusal, status int, message string) {
 	if since, ok := refusalOf(all, r).log(x.began); ok {
 		log, client, id := x.d.gw.log, x.client.Addr().String(), string(x.ctx.Request.Header.Peek("X-Request-Id"))
-		route, status := x.target.name, x.ctx.Response.StatusCode()
+		route := x.target.name
 		go log.Warn(message, "filter", r.Filter, "reason", r.Reason, "route", route, "client", client, "request_id", id,
 			"status", status, "count", since)
 	}
@@ -231,7 +241,7 @@ func (x *exchange) answerFiltered(n int) {
 	}
 	dst = appendConnection(dst, x.closing, x.http10)
 	length := int64(len(body))
-	if status == 204 || status == 304 {
+	if status == 204 || status == 304 || x.toHEAD && filter.Unsized(ctx) {
 		length, body = -1, nil
 	}
 	dst = appendFraming(dst, length, false)
@@ -255,12 +265,7 @@ func (x *exchange) filterResponse(dst []byte, at int, length int64) []byte {
 	}
 	ctx.Response.Header.SetNoDefaultContentType(true)
 	if !x.response.Done() {
-		for _, f := range x.target.filters {
-			if b, ok := f.(filter.ResponseBody); ok {
-				x.responseWhole = max(x.responseWhole, b.ResponseBody(ctx))
-			}
-		}
-		if x.responseWhole > 0 {
+		if x.responseWhole, x.wholeBy = x.target.responseBody(ctx); x.responseWhole > 0 {
 			return dst[:at] // when the body is there
 		}
 	}
@@ -276,6 +281,9 @@ func (x *exchange) filterResponse(dst []byte, at int, length int64) []byte {
 		}
 	}
 	status := ctx.Response.StatusCode()
+	if (x.toHEAD || status == 304) && filter.Unsized(ctx) {
+		length = -1
+	}
 	dst = append(dst[:at], "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(status), 10)
 	dst = append(dst, ' ')
@@ -320,6 +328,9 @@ func (x *exchange) transformed(b []byte, last bool) ([]byte, error) {
 	for i, t := range x.transforms {
 		room, err := t.Append(x.room[i%2][:0], b, last)
 		if err != nil {
+			if r := filter.RefusalOfBody(err); r != nil {
+				x.refused(&x.d.gw.stats.refused, r, 502, "response refused")
+			}
 			return nil, err
 		}
 		x.room[i%2], b = room, room
@@ -349,6 +360,9 @@ func (x *exchange) respond(i int) {
 			x.arm()
 			return
 		}
+	}
+	if r := filter.RefusalOf(x.ctx); r != nil {
+		x.refused(&x.d.gw.stats.refused, r, x.ctx.Response.StatusCode(), "response refused") // it cannot be passed on
 	}
 	x.answerFiltered(len(x.target.filters))
 }

@@ -139,7 +139,7 @@ type whole struct {
 	limit int
 }
 
-func (f *whole) RequestBody() int { return f.limit }
+func (f *whole) RequestBody(*fasthttp.RequestCtx) int { return f.limit }
 
 func (f *whole) ResponseBody(*fasthttp.RequestCtx) int { return f.limit }
 

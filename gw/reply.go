@@ -6,13 +6,40 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"sluice/gw/filter"
 	"sluice/gw/h1"
 )
 
-// reply answers in place of an upstream.
+// reply answers in place of an upstream. The filters that have seen the request see the answer, too: a page of another origin can
+// only read of a failure what CORS lets it.
 func (x *exchange) reply(status int, message string) {
+	if x.ran > 0 {
+		x.replyFiltered(status, message)
+		return
+	}
 	x.closing = !x.keepAlive()
 	x.answer(status, appendReply(x.w.out[:0], x.w.loop.Date(), status, message, x.id, x.closing, x.http10, x.toHEAD))
+}
+
+// replyFiltered is reply, after the response phase of the filters, but for those that are for an upstream's bodies.
+func (x *exchange) replyFiltered(status int, message string) {
+	x.closeTransforms()
+	r := &x.ctx.Response
+	r.Reset()
+	r.Header.SetNoDefaultContentType(true)
+	r.Header.SetContentType("application/json")
+	r.SetStatusCode(status)
+	if status == 503 {
+		r.Header.Set("Retry-After", "1")
+	}
+	r.SetBodyRaw(appendMessage(nil, status, message, x.id))
+	for i := x.ran - 1; i >= 0; i-- {
+		f := x.target.filters[i]
+		if _, ok := f.(filter.ResponseBody); !ok {
+			f.Response(x.ctx)
+		}
+	}
+	x.answerFiltered(0)
 }
 
 // answer sends a whole response of our own, which closes by x.closing, and ends the exchange when it is out.
@@ -53,6 +80,11 @@ func appendReply(dst, date []byte, status int, message string, id []byte, closin
 	if toHEAD {
 		return dst
 	}
+	return appendMessage(dst, status, message, id)
+}
+
+// appendMessage appends the body.
+func appendMessage(dst []byte, status int, message string, id []byte) []byte {
 	dst = append(dst, "{\"status\":"...)
 	dst = strconv.AppendInt(dst, int64(status), 10)
 	dst = append(dst, `,"error":"`...)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"sluice/gw/filter"
 	"sluice/gw/h1"
 	"sluice/gw/route"
@@ -146,31 +148,37 @@ type target struct {
 	ends         bool  // one of them wants to know when exchanges end
 	calls        bool  // one of them sends requests of its own
 	maxBody      int64 // what a body may be, of those that come in pieces; -1: anything
-	requestBody  int   // the whole of the request's body is needed, of so many bytes at most; 0: it is not
-	prefix       string
-	clusters     []*lb.Cluster // none: a filter answers
-	split        *split.Split  // nil: there is one cluster at most
-	splitBy      *lb.HashBy    // nil: by chance
-	mirror       *lb.Cluster
-	mirrorPart   float64
-	timeout      time.Duration // 0: the default, which the endpoint is not told
-	upgrades     [][]byte      // in lower case
-	connect      bool
-	stats        *RouteStats
+	maxBodyBy    int   // the filter that says so
+	// requestBodies and responseBodies are the filters that may need a whole body, by their places.
+	requestBodies  []placed[filter.RequestBody]
+	responseBodies []placed[filter.ResponseBody]
+	idBy           int              // the filter that sets the request's id; -1: none
+	ours           []byte           // the names that are the filters' to say, as h1.DropNominated wants them
+	tooLarge       []filter.Refusal // by filter: of bodies that are more than it allows
+	prefix         string
+	clusters       []*lb.Cluster // none: a filter answers
+	split          *split.Split  // nil: there is one cluster at most
+	splitBy        *lb.HashBy    // nil: by chance
+	mirror         *lb.Cluster
+	mirrorPart     float64
+	timeout        time.Duration // 0: the default, which the endpoint is not told
+	upgrades       [][]byte      // in lower case
+	connect        bool
+	stats          *RouteStats
 }
 
 // newTarget is of a route whose filters come after those of all routes.
-func newTarget(r *Route, all []filter.Filter, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
+func newTarget(r *Route, all []filter.Filter, allNames []string, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
 	t := &target{name: r.String(), timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")},
 		prefix: strings.TrimSuffix(r.Match.PathPrefix, "/")}
-	filters := slices.Clone(all)
+	filters, names := slices.Clone(all), slices.Clone(allNames)
 	for _, f := range r.Filters {
-		filters = append(filters, filter.New(f))
-		t.filterNames = append(t.filterNames, f.Name())
+		filters, names = append(filters, filter.New(f)), append(names, f.Name())
 		f.ClusterNames(func(string, string) { t.calls = true })
 		t.wantsMatched = t.wantsMatched || f.WantsMatched()
 	}
 	t.setFilters(filters)
+	t.named(names)
 	if r.Cluster != "" {
 		t.clusters = []*lb.Cluster{clusters(r.Cluster)}
 	}
@@ -200,21 +208,64 @@ func newTarget(r *Route, all []filter.Filter, clusters func(string) *lb.Cluster,
 	return t
 }
 
+// placed is a filter of some kind, and its place in the route's list.
+type placed[F any] struct {
+	at int
+	f  F
+}
+
+// requestBody is how much of a request's body the filters need, in bytes at most, and which of them needs the least; 0: none.
+func (t *target) requestBody(ctx *fasthttp.RequestCtx) (limit, by int) {
+	for _, p := range t.requestBodies {
+		if n := p.f.RequestBody(ctx); n > 0 && (limit == 0 || n < limit) {
+			limit, by = n, p.at
+		}
+	}
+	return limit, by
+}
+
+// responseBody is the same of a response's.
+func (t *target) responseBody(ctx *fasthttp.RequestCtx) (limit, by int) {
+	for _, p := range t.responseBodies {
+		if n := p.f.ResponseBody(ctx); n > 0 && (limit == 0 || n < limit) {
+			limit, by = n, p.at
+		}
+	}
+	return limit, by
+}
+
+// named gives the filters their names, for metrics and explanations.
+func (t *target) named(names []string) {
+	t.filterNames, t.tooLarge = names, nil
+	for _, name := range names {
+		t.tooLarge = append(t.tooLarge, filter.Refusal{Filter: name, Reason: "too large"})
+	}
+}
+
 // setFilters gives the route its filters, and notes what they need.
 func (t *target) setFilters(list []filter.Filter) {
-	t.filters, t.requestBody, t.ends, t.shadows, t.maxBody = list, 0, false, false, -1
-	for _, f := range list {
+	t.filters, t.ends, t.shadows, t.maxBody, t.requestBodies, t.responseBodies, t.ours, t.idBy = list, false, false, -1, nil, nil, nil, -1
+	for i, f := range list {
 		if s, ok := f.(filter.Shadower); ok && s.Shadows() {
 			t.shadows = true
 		}
 		if b, ok := f.(filter.BodyBound); ok {
 			if n := b.MaxBody(); t.maxBody < 0 || n < t.maxBody {
-				t.maxBody = n
+				t.maxBody, t.maxBodyBy = n, i
 			}
 		}
 		if b, ok := f.(filter.RequestBody); ok {
-			if n := b.RequestBody(); t.requestBody == 0 || n < t.requestBody {
-				t.requestBody = n
+			t.requestBodies = append(t.requestBodies, placed[filter.RequestBody]{i, b})
+		}
+		if b, ok := f.(filter.ResponseBody); ok {
+			t.responseBodies = append(t.responseBodies, placed[filter.ResponseBody]{i, b})
+		}
+		if n, ok := f.(filter.Identifier); ok && n.SetsID() {
+			t.idBy = i
+		}
+		if n, ok := f.(filter.Namer); ok {
+			for _, name := range n.RequestNames() {
+				t.ours = append(append(t.ours, name...), ',')
 			}
 		}
 		if _, ok := f.(filter.Ender); ok {

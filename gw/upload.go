@@ -156,7 +156,11 @@ func (x *exchange) keepable() int { return x.head + x.cl.Config().Retry.MaxBody 
 // within counts a piece of the body against the limit. false: it was too much, and the exchange has ended.
 func (x *exchange) within(data []byte) bool {
 	x.received += int64(len(data))
-	if limit := x.d.gw.cfg.MaxBody; limit > 0 && x.received > limit || x.target.maxBody >= 0 && x.received > x.target.maxBody {
+	switch limit := x.d.gw.cfg.MaxBody; {
+	case x.target.maxBody >= 0 && x.received > x.target.maxBody:
+		x.refuseBody(x.target.maxBodyBy)
+		return false
+	case limit > 0 && x.received > limit:
 		x.refuse(413, "request body too large")
 		return false
 	}

@@ -166,6 +166,7 @@ func runFile(file string, own filter.Own, log *slog.Logger) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	slog.SetDefault(log) // for what filters watch beside the loops
 	// From here on: a signal that comes while the server starts is not lost.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)

@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"sync"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -63,6 +65,27 @@ func acceptedOf(h *fasthttp.RequestHeader) (a accepted) {
 		}
 	}
 	return a
+}
+
+// clientAccepts is what the client accepts, kept where a filter has the upstream told something else.
+type clientAccepts struct{ accepted }
+
+type clientAcceptsKey struct{}
+
+var clientsAccept = sync.Pool{New: func() any { return &clientAccepts{} }}
+
+// Close gives it back; fasthttp calls it when the context's values are reset.
+func (c *clientAccepts) Close() error {
+	clientsAccept.Put(c)
+	return nil
+}
+
+// acceptedBy is what the client accepts, whatever the filters before have made of it for the upstream.
+func acceptedBy(ctx *fasthttp.RequestCtx) accepted {
+	if c, ok := ctx.UserValue(clientAcceptsKey{}).(*clientAccepts); ok {
+		return c.accepted
+	}
+	return acceptedOf(&ctx.Request.Header)
 }
 
 // best is the coding of order that the client wants most, the first of equals; identity if it wants none, or wants the content as

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 
@@ -239,7 +240,7 @@ func (p *piecemeal) answered(resp *fasthttp.Response, err error) {
 
 // check has a part that is not JSON fail: it would spoil the others.
 func (p *piecemeal) check() {
-	if !json.Valid(p.body) { // which bounds how deep it is nested
+	if !json.Valid(p.body) || !utf8.Valid(p.body) { // the first bounds how deep it is nested
 		p.failed = "not JSON"
 	}
 	p.end()

@@ -198,6 +198,9 @@ func (f *apiKeyFilter) Request(ctx *fasthttp.RequestCtx) Result {
 	return Continue
 }
 
+// RequestNames implements Namer.
+func (f *apiKeyFilter) RequestNames() []string { return f.headers.RequestNames() }
+
 // Response implements Filter.
 func (f *apiKeyFilter) Response(*fasthttp.RequestCtx) {}
 

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,8 +53,8 @@ func made(t testing.TB, c Config) Filter {
 	t.Helper()
 	c.Validate(func(p, m string) { t.Fatalf("%s: %s", p, m) })
 	f := New(c)
-	if f, ok := f.(interface{ Close() }); ok {
-		t.Cleanup(f.Close)
+	if f, ok := f.(io.Closer); ok {
+		t.Cleanup(func() { _ = f.Close() })
 	}
 	return f
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"strings"
@@ -48,7 +49,7 @@ func (f *Basic) validate(report func(path, message string)) {
 	}
 	headers := newClaimHeaders(f.ClaimsToHeaders)
 	for _, name := range slices.Sorted(maps.Keys(f.Users)) {
-		if err := (userTable{}).add(name, f.Users[name], headers); err != nil {
+		if err := (&userTable{}).add(name, f.Users[name], headers); err != nil {
 			report("users."+name, err.Error())
 		}
 	}
@@ -74,7 +75,10 @@ func (f *Basic) validate(report func(path, message string)) {
 }
 
 // userTable is users by name. Immutable once made.
-type userTable map[string]*user
+type userTable struct {
+	users  map[string]*user
+	hashes []passwordHash // of all
+}
 
 type user struct {
 	hash    passwordHash
@@ -82,11 +86,11 @@ type user struct {
 	headers []string
 }
 
-func (t userTable) add(name, hash string, headers claimHeaders) error {
+func (t *userTable) add(name, hash string, headers claimHeaders) error {
 	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == ':' }) {
 		return fmt.Errorf("%q is not a user's name", name)
 	}
-	if t[name] != nil {
+	if t.users[name] != nil {
 		return fmt.Errorf("%s is there twice", name)
 	}
 	h, err := parseHash(hash)
@@ -98,14 +102,17 @@ func (t userTable) add(name, hash string, headers claimHeaders) error {
 	if u.headers, ok = headers.values(u.id); !ok {
 		return fmt.Errorf("%q cannot be a header's value", name)
 	}
-	t[name] = u
+	if t.users == nil {
+		t.users = map[string]*user{}
+	}
+	t.users[name], t.hashes = u, append(t.hashes, u.hash)
 	return nil
 }
 
 func readUsers(data []byte, more map[string]string, headers claimHeaders) (*userTable, error) {
-	t := userTable{}
-	for name, hash := range more {
-		if err := t.add(name, hash, headers); err != nil {
+	t := &userTable{}
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		if err := t.add(name, more[name], headers); err != nil {
 			return nil, err
 		}
 	}
@@ -124,15 +131,16 @@ func readUsers(data []byte, more map[string]string, headers claimHeaders) (*user
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
-	return &t, nil
+	return t, nil
 }
 
-// any is one of the users, whose hash is computed for names that are nobody's; nil: there are none.
-func (t userTable) any() passwordHash {
-	for _, u := range t {
-		return u.hash
+// standIn is the hash that is computed for a name that is nobody's: one of the users', and always the same one. One of another kind
+// or cost each time would tell that there is no such user. nil: there are no users.
+func (t *userTable) standIn(seed maphash.Seed, name string) passwordHash {
+	if len(t.hashes) == 0 {
+		return nil
 	}
-	return nil
+	return t.hashes[maphash.String(seed, name)%uint64(len(t.hashes))]
 }
 
 // basicFilter is a Basic, ready for use.
@@ -147,6 +155,7 @@ type basicFilter struct {
 	crew      *crew
 	known     *memory[*user]
 	macs      sync.Pool // of *mac
+	seed      maphash.Seed
 }
 
 // mac digests credentials with a key of the process's own: the table of those that were right holds nothing that a password could
@@ -167,6 +176,7 @@ func newBasic(cfg Basic) *basicFilter {
 		remember:  cfg.Remember,
 		challenge: `Basic realm="restricted", charset="UTF-8"`,
 		known:     newMemory[*user](rememberedUsers),
+		seed:      maphash.MakeSeed(),
 	}
 	if cfg.Realm != "" {
 		f.challenge = `Basic realm="` + cfg.Realm + `", charset="UTF-8"`
@@ -231,7 +241,11 @@ func (f *basicFilter) Request(ctx *fasthttp.RequestCtx) Result {
 	if err != nil || !ok {
 		return f.refuse(ctx, "credentials are not valid", &basicMalformed)
 	}
-	u := (*users)[string(name)]
+	u := users.users[string(name)]
+	var standIn passwordHash
+	if u == nil {
+		standIn = users.standIn(f.seed, string(name))
+	}
 	m.Reset()
 	m.Write(pair)
 	key := m.Sum(m.sum[:0])
@@ -242,19 +256,22 @@ func (f *basicFilter) Request(ctx *fasthttp.RequestCtx) Result {
 		clear(pair)
 		return f.accept(ctx, u)
 	}
-	return f.verify(ctx, users, u, bytes.Clone(password), bytes.Clone(key))
+	return f.verify(ctx, u, standIn, bytes.Clone(password), bytes.Clone(key))
 }
+
+// RequestNames implements Namer.
+func (f *basicFilter) RequestNames() []string { return f.headers.RequestNames() }
 
 // Response implements Filter.
 func (f *basicFilter) Response(*fasthttp.RequestCtx) {}
 
 // verify has the password hashed. One of nobody takes as long as somebody's: who is a user is not told.
-func (f *basicFilter) verify(ctx *fasthttp.RequestCtx, users *userTable, u *user, password, key []byte) Result {
+func (f *basicFilter) verify(ctx *fasthttp.RequestCtx, u *user, standIn passwordHash, password, key []byte) Result {
 	decide := func() Result {
 		defer clear(password)
 		if u == nil {
-			if h := users.any(); h != nil {
-				h.matches(password)
+			if standIn != nil {
+				standIn.matches(password)
 			}
 			return f.refuse(ctx, "credentials are not valid", &basicWrong)
 		}

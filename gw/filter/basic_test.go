@@ -115,7 +115,7 @@ func (h slowHash) matches([]byte) bool { <-h; return true }
 func TestPasswordsAreVerifiedBesideTheLoopAndNotWithoutEnd(t *testing.T) {
 	f := made(t, Config{Basic: &Basic{Users: map[string]string{"a": argoned("x")}, Waiting: 3}}).(*basicFilter)
 	h := make(slowHash)
-	(*f.fixed)["a"].hash = h
+	f.fixed.users["a"].hash = h
 	resumed := make(chan Result, 3)
 	for i := range 5 {
 		ctx := asked(t, "/", nil, pair("a", fmt.Sprint(i)))
@@ -147,7 +147,7 @@ func (c *counted) matches([]byte) bool { *c++; return false }
 func TestNobodysPasswordIsHashedAsSomebodys(t *testing.T) {
 	f := made(t, Config{Basic: &Basic{Users: map[string]string{"a": argoned("x")}}}).(*basicFilter)
 	c := counted(0)
-	(*f.fixed)["a"].hash = &c
+	f.fixed.hashes[0] = &c
 	outcome(t, f, asked(t, "/", nil, pair("b", "x")))
 	if c != 1 {
 		t.Errorf("hashed %d times", c)
@@ -195,5 +195,25 @@ func TestBasicIsValidated(t *testing.T) {
 		if !strings.Contains(got, c.want) || strings.Contains(got, "secret") {
 			t.Errorf("%q, not %q", got, c.want)
 		}
+	}
+}
+
+// A name that is nobody's has the work of one user done, always of the same one: who is a user is not told by how long it takes.
+func TestNobodysPasswordsTakeAsLongAsSomebodys(t *testing.T) {
+	f := made(t, Config{Basic: &Basic{Users: map[string]string{
+		"a": "$2y$04$abcdefghijklmnopqrstuuG1yH9kSgkLsCzDXrkqVCFDKwUDw1cKi", "b": "$2y$05$abcdefghijklmnopqrstuuG1yH9kSgkLsCzDXrkqVCFDKwUDw1cKi"}}}).(*basicFilter)
+	used := map[string]bool{}
+	for i := range 64 {
+		name := fmt.Sprint("nobody", i)
+		first := f.fixed.standIn(f.seed, name).(bcryptHash)
+		used[string(first)] = true
+		for range 16 {
+			if again := f.fixed.standIn(f.seed, name).(bcryptHash); string(again) != string(first) {
+				t.Fatalf("%s stands for two users", name)
+			}
+		}
+	}
+	if len(used) != 2 {
+		t.Errorf("the names stand for %d users of 2", len(used))
 	}
 }

@@ -72,13 +72,7 @@ func setBody(ctx *fasthttp.RequestCtx, response bool, body []byte, copied bool) 
 		}
 		return
 	}
-	h := &ctx.Response.Header
-	for _, name := range ofContent {
-		h.Del(name)
-	}
-	for _, name := range ofRepresentation {
-		h.Del(name)
-	}
+	dropValidators(&ctx.Response.Header)
 	if copied {
 		ctx.Response.SetBody(body)
 	} else {
@@ -93,11 +87,47 @@ var (
 	ofRepresentation = [...]string{"Etag", "Last-Modified", "Accept-Ranges", "Content-Range"}
 )
 
-// askPlain has the upstream answer with the whole, uncoded: what a filter can read.
-func askPlain(h *fasthttp.RequestHeader) {
+// askPlain has the upstream answer with the whole, uncoded: what a filter can read. What the client accepts is kept: see
+// acceptedBy.
+func askPlain(ctx *fasthttp.RequestCtx) {
+	h := &ctx.Request.Header
+	if ctx.UserValue(clientAcceptsKey{}) == nil {
+		c := clientsAccept.Get().(*clientAccepts)
+		c.accepted = acceptedOf(h)
+		ctx.SetUserValue(clientAcceptsKey{}, c)
+	}
 	h.Del("Range")
 	h.Del("If-Range")
 	h.Set("Accept-Encoding", "identity")
+}
+
+// unsizedKey marks a response without a body whose Content-Length is of another one than a GET's would be.
+type unsizedKey struct{}
+
+// Unsized says of a response to HEAD, or a 304, that a filter would have changed the body that it is about: no length is known.
+func Unsized(ctx *fasthttp.RequestCtx) bool { return ctx.UserValue(unsizedKey{}) != nil }
+
+// unsize says so. changed: the body would have been another one, of which nothing that was said of the first is right.
+func unsize(ctx *fasthttp.RequestCtx, changed bool) {
+	ctx.SetUserValue(unsizedKey{}, true)
+	if changed {
+		dropValidators(&ctx.Response.Header)
+	}
+}
+
+func dropValidators(h *fasthttp.ResponseHeader) {
+	for _, name := range ofContent {
+		h.Del(name)
+	}
+	for _, name := range ofRepresentation {
+		h.Del(name)
+	}
+}
+
+// headed says whether a response has no body, but stands for one that would have been changed: it answers HEAD, or is a 304.
+func headed(ctx *fasthttp.RequestCtx) bool {
+	s := ctx.Response.StatusCode()
+	return s == 304 || ctx.Request.Header.IsHead() && s >= 200 && s != 204 && s != 205
 }
 
 // coded says that a Content-Encoding has made something else of the body.

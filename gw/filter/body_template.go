@@ -151,7 +151,7 @@ type (
 )
 
 // RequestBody implements RequestBody.
-func (f templateRequests) RequestBody() int { return f.limit }
+func (f templateRequests) RequestBody(*fasthttp.RequestCtx) int { return f.limit }
 
 // ResponseBody implements ResponseBody.
 func (f templateResponses) ResponseBody(ctx *fasthttp.RequestCtx) int {
@@ -167,7 +167,7 @@ func (f templateResponses) ResponseWait(ctx *fasthttp.RequestCtx) Result {
 }
 
 // RequestBody implements RequestBody.
-func (f templateBoth) RequestBody() int { return f.limit }
+func (f templateBoth) RequestBody(*fasthttp.RequestCtx) int { return f.limit }
 
 // ResponseBody implements ResponseBody.
 func (f templateBoth) ResponseBody(ctx *fasthttp.RequestCtx) int {
@@ -182,7 +182,7 @@ func (f templateBoth) ResponseWait(ctx *fasthttp.RequestCtx) Result {
 // Request implements Filter. Up to 32 KiB, and without claims that are no text, it allocates nothing.
 func (f *bodyTemplate) Request(ctx *fasthttp.RequestCtx) Result {
 	if f.response != nil {
-		askPlain(&ctx.Request.Header)
+		askPlain(ctx)
 	}
 	if f.request == nil {
 		return Continue
@@ -197,15 +197,21 @@ func (f *bodyTemplate) Request(ctx *fasthttp.RequestCtx) Result {
 func (f *bodyTemplate) Response(ctx *fasthttp.RequestCtx) { f.changeResponse(ctx, false) }
 
 func (f *bodyTemplate) changeResponse(ctx *fasthttp.RequestCtx, wait bool) Result {
+	if f.response != nil && headed(ctx) && (ctx.Response.StatusCode() == 304 || f.meant(ctx)) {
+		unsize(ctx, true)
+	}
 	if f.response == nil || !f.concerns(ctx) {
 		return Continue
 	}
 	return changeBody(ctx, true, ctx.Response.Body(), f, &f.pool, wait)
 }
 
-func (f *bodyTemplate) concerns(ctx *fasthttp.RequestCtx) bool {
+func (f *bodyTemplate) concerns(ctx *fasthttp.RequestCtx) bool { return bodied(ctx) && f.meant(ctx) }
+
+// meant says that responses of that status are changed.
+func (f *bodyTemplate) meant(ctx *fasthttp.RequestCtx) bool {
 	s := f.response.statuses
-	return bodied(ctx) && (len(s) == 0 || slices.Contains(s, ctx.Response.StatusCode()))
+	return len(s) == 0 || slices.Contains(s, ctx.Response.StatusCode())
 }
 
 // change implements changer.

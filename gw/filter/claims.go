@@ -53,6 +53,15 @@ func (c claimHeaders) values(id *Identity) ([]string, bool) {
 	return values, true
 }
 
+// RequestNames implements Namer.
+func (c claimHeaders) RequestNames() []string {
+	names := make([]string, len(c))
+	for i := range c {
+		names[i] = c[i].header
+	}
+	return names
+}
+
 // clear removes what the client has sent.
 func (c claimHeaders) clear(ctx *fasthttp.RequestCtx) {
 	for i := range c {

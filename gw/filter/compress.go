@@ -124,15 +124,22 @@ func newCompress(cfg Compress) *compress {
 	return f
 }
 
+// lateKey marks an exchange in which a filter before this one reads the body: that is after this one's response phase, and the
+// body is encoded after all of them.
+type lateKey struct{ f *compress }
+
 // Request implements Filter.
 func (f *compress) Request(ctx *fasthttp.RequestCtx) Result {
 	// Now, as later filters may change what the upstream is to see of it.
-	a := acceptedOf(&ctx.Request.Header)
+	a := acceptedBy(ctx)
 	c := a.best(f.order)
 	if noTransform(ctx.Request.Header.PeekAll("Cache-Control")) {
 		c = identity
 	}
 	ctx.SetUserValue(f, &f.encoders[c])
+	if ctx.UserValue(clientAcceptsKey{}) != nil {
+		ctx.SetUserValue(lateKey{f}, true)
+	}
 	return Continue
 }
 
@@ -144,6 +151,10 @@ func (f *compress) Response(ctx *fasthttp.RequestCtx) {
 	switch status := ctx.Response.StatusCode(); {
 	case status == fasthttp.StatusNotModified:
 		addVary(h, "Accept-Encoding") // as its 200 has (RFC 9110, section 15.4.5)
+		if e != nil && e.coding != identity {
+			unsize(ctx, false)
+			weaken(h) // as it may have been there: who has a strong one compares it weakly (section 13.1.2)
+		}
 		return
 	case bodiless(status), status == fasthttp.StatusPartialContent:
 		return
@@ -160,24 +171,42 @@ func (f *compress) Response(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	addVary(h, "Accept-Encoding")
-	if e == nil || e.coding == identity || string(ctx.Request.Header.Method()) == fasthttp.MethodHead {
+	if e == nil || e.coding == identity {
 		return
 	}
-	if len(body) == 0 {
+	switch late := ctx.UserValue(lateKey{f}) != nil; {
+	case len(body) == 0 && ctx.Request.Header.IsHead():
+		unsize(ctx, false)
+	case late:
 		ctx.SetUserValue(f, e)
-	} else if !e.whole(ctx, body) {
+		return
+	case len(body) == 0:
+		ctx.SetUserValue(f, e)
+	case !e.whole(ctx, body):
 		return
 	}
-	h.Set("Content-Encoding", e.coding.String())
+	f.encode(ctx, e)
+}
+
+// encode says what has become of the content.
+func (f *compress) encode(ctx *fasthttp.RequestCtx, e *encoders) {
+	ctx.Response.Header.Set("Content-Encoding", e.coding.String())
 	recoded(ctx)
 }
 
 // Stream implements Streamer.
 func (f *compress) Stream(ctx *fasthttp.RequestCtx) Transform {
-	if e, _ := ctx.UserValue(f).(*encoders); e != nil {
-		return e.take()
+	e, _ := ctx.UserValue(f).(*encoders)
+	if e == nil {
+		return nil
 	}
-	return nil
+	if ctx.UserValue(lateKey{f}) != nil {
+		if n := len(ctx.Response.Body()); encoded(&ctx.Response.Header) || n > 0 && n < f.minLength {
+			return nil
+		}
+		f.encode(ctx, e)
+	}
+	return e.take()
 }
 
 // bodiless are statuses whose responses have no content.

@@ -81,7 +81,7 @@ func TestCompressHeaders(t *testing.T) {
 			"Content-Type: text/html; charset=utf-8\nContent-Encoding: gzip\nVary: Accept-Encoding\n"},
 		{"not offered", Compress{Encodings: []Encoding{"br"}}, 200, "GET", []string{text}, "Content-Type: text/html; charset=utf-8\nVary: Accept-Encoding\n"},
 		{"not accepted", Compress{}, 200, "GET", []string{"<Accept-Encoding: ", text}, "Content-Type: text/html; charset=utf-8\nVary: Accept-Encoding\n"},
-		{"head", Compress{}, 200, "HEAD", []string{text}, "Content-Type: text/html; charset=utf-8\nVary: Accept-Encoding\n"},
+		{"head", Compress{}, 200, "HEAD", []string{text}, "Content-Type: text/html; charset=utf-8\nContent-Encoding: gzip\nVary: Accept-Encoding\n"},
 		{"an error", Compress{}, 500, "GET", []string{text}, "500\nContent-Type: text/html; charset=utf-8\nContent-Encoding: gzip\nVary: Accept-Encoding\n"},
 		{"no type", Compress{}, 200, "GET", nil, ""},
 		{"an image", Compress{}, 200, "GET", []string{"Content-Type: image/png"}, "Content-Type: image/png\n"},
@@ -89,7 +89,7 @@ func TestCompressHeaders(t *testing.T) {
 		{"events", Compress{}, 200, "GET", []string{"Content-Type: text/event-stream"}, "Content-Type: text/event-stream\nContent-Encoding: gzip\nVary: Accept-Encoding\n"},
 		{"no content", Compress{}, 204, "GET", []string{text}, "204\nContent-Type: text/html; charset=utf-8\n"},
 		{"a part", Compress{}, 206, "GET", []string{text}, "206\nContent-Type: text/html; charset=utf-8\n"},
-		{"not modified", Compress{}, 304, "GET", []string{`ETag: "x"`}, "304\nEtag: \"x\"\nVary: Accept-Encoding\n"},
+		{"not modified", Compress{}, 304, "GET", []string{`ETag: "x"`}, "304\nEtag: W/\"x\"\nVary: Accept-Encoding\n"},
 		{"encoded", Compress{}, 200, "GET", []string{text, "Content-Encoding: br"}, "Content-Type: text/html; charset=utf-8\nContent-Encoding: br\n"},
 		{"encoded in a way that nobody knows", Compress{}, 200, "GET", []string{text, "Content-Encoding: x"}, "Content-Type: text/html; charset=utf-8\nContent-Encoding: x\n"},
 		{"identity is no encoding", Compress{}, 200, "GET", []string{text, "Content-Encoding: identity"}, "Content-Type: text/html; charset=utf-8\nContent-Encoding: gzip\nVary: Accept-Encoding\n"},
@@ -134,6 +134,7 @@ func TestCompressHeaders(t *testing.T) {
 		}
 		tr := f.(Streamer).Stream(ctx)
 		encodes := strings.Contains(got, "Content-Encoding: ") && !strings.Contains(strings.Join(c.fields, ""), "Content-Encoding: ") || strings.Contains(c.name, "identity is")
+		encodes = encodes && c.method != "HEAD" // whose head is that of a GET's
 		if (tr != nil) != encodes {
 			t.Errorf("%s: the body is encoded: %v", c.name, tr != nil)
 		}

@@ -2,7 +2,6 @@ package filter
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -14,7 +13,7 @@ import (
 // 15.5.16); one that is malformed 400, and one that becomes too long 413. A response in another coding is passed on as it is; one
 // that is malformed, or becomes too long, ends where it is.
 type Decompress struct {
-	// Requests are decoded before the filters that follow: their bodies are collected, all, also those that are not encoded.
+	// Requests are decoded before the filters that follow: the bodies of those that are encoded are collected.
 	Requests bool `yaml:"requests"`
 	// Responses are decoded as they come; empty: never.
 	Responses Decoding `yaml:"responses"`
@@ -109,7 +108,7 @@ func newDecompress(cfg Decompress) Filter {
 		f.names += c.String()
 	}
 	if cfg.Requests {
-		return &decompressRequests{decompress: f, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+		return &decompressRequests{decompress: f}
 	}
 	return f
 }
@@ -138,7 +137,7 @@ func (f *decompress) Request(ctx *fasthttp.RequestCtx) Result {
 	if f.responses == Unaccepted {
 		// Now, as later filters may change what the upstream is to see of it.
 		var takes codingSet
-		for c, q := range acceptedOf(&ctx.Request.Header) {
+		for c, q := range acceptedBy(ctx) {
 			if q > 0 {
 				takes |= 1 << c
 			}
@@ -153,6 +152,10 @@ func (f *decompress) Response(ctx *fasthttp.RequestCtx) {
 	takes, _ := ctx.UserValue(f).(codingSet)
 	ctx.RemoveUserValue(f) // Stream decodes if there is a coding
 	h, status := &ctx.Response.Header, ctx.Response.StatusCode()
+	if (f.responses == Always || f.responses == Unaccepted) && status == fasthttp.StatusNotModified {
+		unsize(ctx, false)
+		weaken(h)
+	}
 	if f.responses != Always && f.responses != Unaccepted || bodiless(status) || status == fasthttp.StatusPartialContent {
 		return
 	}
@@ -166,10 +169,9 @@ func (f *decompress) Response(ctx *fasthttp.RequestCtx) {
 			return
 		}
 	}
-	if string(ctx.Request.Header.Method()) == fasthttp.MethodHead {
-		return
-	}
-	if body := ctx.Response.Body(); len(body) > 0 {
+	if body := ctx.Response.Body(); ctx.Request.Header.IsHead() {
+		unsize(ctx, false)
+	} else if len(body) > 0 {
 		whole, err := decodeAll(c, f.response, nil, body)
 		if err != nil {
 			h.Del("Content-Encoding")
@@ -195,11 +197,16 @@ func (f *decompress) Stream(ctx *fasthttp.RequestCtx) Transform {
 // decompressRequests is a decompress, of requests too.
 type decompressRequests struct {
 	*decompress
-	slots chan struct{} // of those that are decoded off the loops
+	pool pool // of those that are decoded off the loops
 }
 
 // RequestBody implements RequestBody.
-func (f *decompressRequests) RequestBody() int { return int(f.request.bytes) }
+func (f *decompressRequests) RequestBody(ctx *fasthttp.RequestCtx) int {
+	if c, ok := contentCoding(ctx.Request.Header.PeekAll("Content-Encoding")); !ok || !f.decodes.has(c) {
+		return 0 // nothing to decode, or it is refused by its head
+	}
+	return int(f.request.bytes)
+}
 
 // Request implements Filter.
 func (f *decompressRequests) Request(ctx *fasthttp.RequestCtx) Result {
@@ -217,12 +224,9 @@ func (f *decompressRequests) Request(ctx *fasthttp.RequestCtx) Result {
 		return f.decode(ctx, c)
 	}
 	resume := Resume(ctx)
-	go func() {
-		f.slots <- struct{}{}
-		r := f.decode(ctx, c)
-		<-f.slots
-		resume(r)
-	}()
+	if !f.pool.do(func() { resume(f.decode(ctx, c)) }) {
+		return busy.answer(ctx, false)
+	}
 	return Wait
 }
 
@@ -251,6 +255,15 @@ var (
 	tooLong      = Refusal{"decompress", "too long"}
 	tooExpansive = Refusal{"decompress", "ratio"}
 )
+
+// RefusalOfBody is why a Transform has ended a response, if that was what the upstream sent; nil: it was not.
+func RefusalOfBody(err error) *Refusal {
+	switch err {
+	case errTooLong, errRatio, errMalformed:
+		return refusalOf(err)
+	}
+	return nil
+}
 
 func refusalOf(err error) *Refusal {
 	switch err {

@@ -214,7 +214,7 @@ func TestDecompressResponses(t *testing.T) {
 		{"another coding", Decompress{Responses: Always, Encodings: []Encoding{"br"}}, "", 200, "GET", []string{"Content-Encoding: gzip"}, "Content-Encoding: gzip\n", false},
 		{"an unknown one", Decompress{Responses: Always}, "", 200, "GET", []string{"Content-Encoding: x"}, "Content-Encoding: x\n", false},
 		{"several", Decompress{Responses: Always}, "", 200, "GET", []string{"Content-Encoding: gzip, gzip"}, "Content-Encoding: gzip, gzip\n", false},
-		{"head", Decompress{Responses: Always}, "", 200, "HEAD", []string{"Content-Encoding: gzip"}, "Content-Encoding: gzip\n", false},
+		{"head", Decompress{Responses: Always}, "", 200, "HEAD", []string{"Content-Encoding: gzip"}, "", false},
 		{"a part", Decompress{Responses: Always}, "", 206, "GET", []string{"Content-Encoding: gzip"}, "206\nContent-Encoding: gzip\n", false},
 		{"not modified", Decompress{Responses: Always}, "", 304, "GET", []string{"Content-Encoding: gzip"}, "304\nContent-Encoding: gzip\n", false},
 		{"no-transform", Decompress{Responses: Always}, "", 200, "GET", []string{"Content-Encoding: gzip", "Cache-Control: no-transform"}, "Content-Encoding: gzip\nCache-Control: no-transform\n", false},
@@ -316,15 +316,20 @@ func TestDecompressRequests(t *testing.T) {
 			cfg.Encodings = []Encoding{"gzip", "br"}
 		}
 		f := New(Config{Decompress: &cfg})
-		if n := f.(RequestBody).RequestBody(); n != 200_000 {
-			t.Fatalf("%d bytes", n)
-		}
 		ctx := asked(t, "/", nil)
 		ctx.Request.Header.SetMethod("POST")
 		ctx.Request.SetBody(c.body)
 		if c.coding != "" {
 			ctx.Request.Header.Set("Content-Encoding", c.coding)
 			ctx.Request.Header.Set("Content-Digest", "x")
+		}
+		// What is not encoded, or refused anyway, is not collected.
+		needed := 200_000
+		if c.coding == "" || c.coding == "identity" || c.status == 415 {
+			needed = 0
+		}
+		if n := f.(RequestBody).RequestBody(ctx); n != needed {
+			t.Errorf("%s: %d bytes are needed", c.name, n)
 		}
 		r := passedDecompress(t, f, ctx)
 		if status := ctx.Response.StatusCode(); status != c.status || (r == Answer) != (status != 200) {

@@ -152,6 +152,9 @@ func (f *extAuth) Request(ctx *fasthttp.RequestCtx) Result {
 	return q.end()
 }
 
+// RequestNames implements Namer.
+func (f *extAuth) RequestNames() []string { return f.ToUpstream }
+
 // end gives q back.
 func (q *question) end() Result {
 	result := q.result

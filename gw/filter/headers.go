@@ -102,5 +102,10 @@ func (f *headers) Request(ctx *fasthttp.RequestCtx) Result {
 	return Continue
 }
 
+// RequestNames implements Namer: of what is set or removed.
+func (f *Headers) RequestNames() []string {
+	return append(slices.Sorted(maps.Keys(f.RequestEdit.Set)), f.RequestEdit.Remove...)
+}
+
 // Response implements Filter.
 func (f *headers) Response(ctx *fasthttp.RequestCtx) { f.response.apply(&ctx.Response.Header) }

@@ -137,7 +137,7 @@ type hmacBodyFilter struct {
 }
 
 // RequestBody implements RequestBody.
-func (f hmacBodyFilter) RequestBody() int { return f.maxBody }
+func (f hmacBodyFilter) RequestBody(*fasthttp.RequestCtx) int { return f.maxBody }
 
 func newHMAC(cfg HMAC) Filter {
 	f := &hmacFilter{
@@ -219,6 +219,9 @@ func (f *hmacFilter) Request(ctx *fasthttp.RequestCtx) Result {
 	SetIdentity(ctx, s.id)
 	return Continue
 }
+
+// RequestNames implements Namer.
+func (f *hmacFilter) RequestNames() []string { return f.headers.RequestNames() }
 
 // Response implements Filter.
 func (f *hmacFilter) Response(*fasthttp.RequestCtx) {}

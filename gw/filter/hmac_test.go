@@ -95,7 +95,7 @@ func TestSignedRequests(t *testing.T) {
 
 func TestSignedBody(t *testing.T) {
 	f := made(t, Config{HMAC: &HMAC{Keys: []HMACKey{{Name: "a", Secret: hmacSecret}}, MaxBody: 100}})
-	if n := f.(RequestBody).RequestBody(); n != 100 {
+	if n := f.(RequestBody).RequestBody(nil); n != 100 {
 		t.Errorf("wants %d bytes", n)
 	}
 	now := time.Now().Unix()

@@ -13,6 +13,10 @@ type Identity struct {
 	Claims map[string]any
 }
 
+// Namer is implemented by filters that say themselves what stands under some names in a request: RequestNames. They change the head;
+// who runs them keeps out what a client sends under these names behind its body (RFC 9110, section 6.5).
+type Namer interface{ RequestNames() []string }
+
 type identityKey struct{}
 
 // SetIdentity has the filters that follow, and the response phase, see who it is.

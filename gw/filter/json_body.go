@@ -189,7 +189,7 @@ type (
 )
 
 // RequestBody implements RequestBody.
-func (f jsonRequests) RequestBody() int { return f.limit }
+func (f jsonRequests) RequestBody(*fasthttp.RequestCtx) int { return f.limit }
 
 // ResponseBody implements ResponseBody.
 func (f jsonResponses) ResponseBody(ctx *fasthttp.RequestCtx) int {
@@ -205,7 +205,7 @@ func (f jsonResponses) ResponseWait(ctx *fasthttp.RequestCtx) Result {
 }
 
 // RequestBody implements RequestBody.
-func (f jsonBoth) RequestBody() int { return f.limit }
+func (f jsonBoth) RequestBody(*fasthttp.RequestCtx) int { return f.limit }
 
 // ResponseBody implements ResponseBody.
 func (f jsonBoth) ResponseBody(ctx *fasthttp.RequestCtx) int {
@@ -218,7 +218,7 @@ func (f jsonBoth) ResponseWait(ctx *fasthttp.RequestCtx) Result { return f.chang
 // Request implements Filter. Without a program, and up to 32 KiB, it allocates nothing.
 func (f *jsonBody) Request(ctx *fasthttp.RequestCtx) Result {
 	if f.response != nil {
-		askPlain(&ctx.Request.Header)
+		askPlain(ctx)
 	}
 	if f.request == nil {
 		return Continue
@@ -239,6 +239,9 @@ func (f *jsonBody) Request(ctx *fasthttp.RequestCtx) Result {
 func (f *jsonBody) Response(ctx *fasthttp.RequestCtx) { f.changeResponse(ctx, false) }
 
 func (f *jsonBody) changeResponse(ctx *fasthttp.RequestCtx, wait bool) Result {
+	if f.response != nil && headed(ctx) && (ctx.Response.StatusCode() == 304 || isJSON(ctx.Response.Header.Peek("Content-Type"))) {
+		unsize(ctx, true)
+	}
 	if f.response == nil || !f.concerns(ctx) {
 		return Continue
 	}

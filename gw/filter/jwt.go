@@ -126,6 +126,7 @@ type jwtFilter struct {
 	keys     *source.Source[jwks.Set]
 	keysFrom source.Config
 	known    *memory[*verified]
+	heads    *memory[tokenHeader] // of tokens, as they are written
 	seed     maphash.Seed
 	inline   *pace
 	crew     *crew
@@ -187,12 +188,13 @@ func newJWT(cfg JWT) *jwtFilter {
 		cfg.InlineChecks = 1000
 	}
 	f.known = newMemory[*verified](cfg.Cache)
+	f.heads = newMemory[tokenHeader](rememberedHeaders)
 	f.inline = newPace(cfg.InlineChecks)
 	f.keys = keySets.take(f.keysFrom, func() *source.Source[jwks.Set] { return source.Open(f.keysFrom, jwks.Parse) })
 	return f
 }
 
-// Close implements io.Closer.
+// Close gives the keys back.
 func (f *jwtFilter) Close() error {
 	if keySets.give(f.keysFrom) {
 		f.keys.Close()
@@ -222,6 +224,9 @@ func (f *jwtFilter) Request(ctx *fasthttp.RequestCtx) Result {
 	}
 	return f.examine(ctx, string(token), keys, now)
 }
+
+// RequestNames implements Namer.
+func (f *jwtFilter) RequestNames() []string { return f.headers.RequestNames() }
 
 // Response implements Filter.
 func (f *jwtFilter) Response(*fasthttp.RequestCtx) {}

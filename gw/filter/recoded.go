@@ -18,6 +18,11 @@ func recoded(ctx *fasthttp.RequestCtx) {
 		h.Del(name)
 	}
 	h.SetContentLength(-1)
+	weaken(h)
+}
+
+// weaken makes a strong ETag weak.
+func weaken(h *fasthttp.ResponseHeader) {
 	if tag := h.Peek("ETag"); len(tag) > 0 && tag[0] == '"' {
 		room := tags.Get().(*[]byte)
 		*room = append(append((*room)[:0], "W/"...), tag...)

@@ -15,6 +15,9 @@ type refusalKey struct{}
 // Refuse answers as the gateway does, in JSON: message is ours, with nothing in it to escape. why is what is counted and logged.
 func Refuse(ctx *fasthttp.RequestCtx, status int, message string, why *Refusal) Result {
 	id := ctx.Request.Header.Peek("X-Request-Id")
+	if !plainID(id) { // a filter has written it
+		id = nil
+	}
 	ctx.SetUserValue(refusalKey{}, why)
 	ctx.Response.ResetBody()
 	ctx.Response.SetStatusCode(status)

@@ -93,6 +93,15 @@ func (f *requestID) Request(ctx *fasthttp.RequestCtx) Result {
 	return Continue
 }
 
+// Identifier is implemented by filters that may give requests the id that is the gateway's own, too: in its answers and logs.
+type Identifier interface{ SetsID() bool }
+
+// SetsID implements Identifier.
+func (f *requestID) SetsID() bool { return strings.EqualFold(f.Header, "X-Request-Id") }
+
+// RequestNames implements Namer.
+func (f *requestID) RequestNames() []string { return []string{f.Header} }
+
 // Response implements Filter.
 func (f *requestID) Response(ctx *fasthttp.RequestCtx) {
 	if f.Respond { // as later filters have left it

@@ -1,6 +1,9 @@
 package filter
 
 import (
+	"encoding/json"
+
+	"github.com/valyala/fasthttp"
 	"regexp"
 	"strings"
 	"testing"
@@ -84,6 +87,21 @@ func TestRequestIDIsValidated(t *testing.T) {
 	} {
 		if all := strings.Join(reports(Config{RequestID: &c.cfg}), "\n"); all != c.want {
 			t.Errorf("%q, not %q", all, c.want)
+		}
+	}
+}
+
+// What a filter has made of the id does not break the JSON of a refusal.
+func TestRefusalsAreJSONWhateverTheID(t *testing.T) {
+	for id, want := range map[string]string{"seven": "seven", `a","b":"c`: "", "\\": ""} {
+		ctx := &fasthttp.RequestCtx{}
+		ctx.Request.Header.Set("X-Request-Id", id)
+		Refuse(ctx, 403, "no", &Refusal{Filter: "f", Reason: "r"})
+		var got struct {
+			ID string `json:"request_id"`
+		}
+		if err := json.Unmarshal(ctx.Response.Body(), &got); err != nil || got.ID != want {
+			t.Errorf("%s: %s: %v", id, ctx.Response.Body(), err)
 		}
 	}
 }

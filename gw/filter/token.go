@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -44,32 +46,17 @@ func (f *jwtFilter) parse(token string, keys *jwks.Set) (*candidate, *Refusal) {
 	if !ok || len(head) > maxTokenHeader || head == "" || body == "" || strings.Contains(sig, ".") {
 		return nil, &jwtMalformed
 	}
-	header, ok := object(head)
-	if !ok {
-		return nil, &jwtMalformed
+	h, why := f.header(head, keys)
+	if why != nil && why != &jwtNoKeys && why != &jwtUnknownKey {
+		return nil, why
 	}
-	alg, _ := header["alg"].(string)
-	if !slices.Contains(f.algs, alg) {
-		return nil, &jwtAlgorithm
-	}
-	// Nothing that is critical is understood here (RFC 7515, section 4.1.11).
-	if _, critical := header["crit"]; critical {
-		return nil, &jwtMalformed
-	}
-	kid, isText := header["kid"].(string)
-	if _, given := header["kid"]; given && (!isText || kid == "") {
-		return nil, &jwtMalformed
-	}
-	p := &candidate{token: token, signed: token[:len(head)+1+len(body)], keys: keys, method: jwt.GetSigningMethod(alg)}
+	p := &candidate{token: token, signed: token[:len(head)+1+len(body)], keys: keys, method: h.method, key: h.key}
 	var err error
 	if p.signature, err = strict.DecodeString(sig); err != nil || len(p.signature) == 0 {
 		return nil, &jwtMalformed
 	}
-	if keys == nil {
-		return nil, &jwtNoKeys
-	}
-	if p.key = keys.Find(kid, alg); p.key == nil {
-		return nil, &jwtUnknownKey
+	if why != nil {
+		return nil, why
 	}
 	if p.claims, ok = object(body); !ok {
 		return nil, &jwtMalformed
@@ -84,6 +71,50 @@ func (f *jwtFilter) parse(token string, keys *jwks.Set) (*candidate, *Refusal) {
 		return nil, &jwtBadClaims
 	}
 	return p, nil
+}
+
+// tokenHeader is what a token's header leads to.
+type tokenHeader struct {
+	method jwt.SigningMethod
+	key    *jwks.Key
+	keys   *jwks.Set // that key is of
+}
+
+// rememberedHeaders is some times as many as an issuer has keys: its tokens have the same header, to the byte, for each.
+const rememberedHeaders = 64
+
+// header reads a token's header, or knows it.
+func (f *jwtFilter) header(text string, keys *jwks.Set) (h tokenHeader, why *Refusal) {
+	hash := maphash.String(f.seed, text)
+	name := []byte(text)
+	if h, ok := f.heads.get(hash, name, 0); ok && h.keys == keys {
+		return h, nil
+	}
+	header, ok := object(text)
+	if !ok {
+		return h, &jwtMalformed
+	}
+	alg, _ := header["alg"].(string)
+	if !slices.Contains(f.algs, alg) {
+		return h, &jwtAlgorithm
+	}
+	// Nothing that is critical is understood here (RFC 7515, section 4.1.11).
+	if _, critical := header["crit"]; critical {
+		return h, &jwtMalformed
+	}
+	kid, isText := header["kid"].(string)
+	if _, given := header["kid"]; given && (!isText || kid == "") {
+		return h, &jwtMalformed
+	}
+	h.method, h.keys = jwt.GetSigningMethod(alg), keys
+	if keys == nil {
+		return h, &jwtNoKeys
+	}
+	if h.key = keys.Find(kid, alg); h.key == nil {
+		return h, &jwtUnknownKey
+	}
+	f.heads.put(hash, name, 0, math.MaxInt64, h)
+	return h, nil
 }
 
 // object decodes one JSON object. Its numbers are json.Number.

@@ -17,11 +17,15 @@ func Resume(ctx *fasthttp.RequestCtx) func(Result) {
 func SetResume(ctx *fasthttp.RequestCtx, f func(Result)) { ctx.SetUserValue(resumeKey{}, f) }
 
 // RequestBody is implemented by filters that need the whole of a request's body: ctx.Request.Body() is it when Request is called,
-// and what they make of it is sent on. A body of more than the bytes that it returns is answered 413.
-type RequestBody interface{ RequestBody() int }
+// and what they make of it is sent on. A body of more than the bytes that it returns is answered 413; 0: this request's is not
+// needed, and not there. It is called when the head is there, before any filter has seen it. Of several filters the least counts.
+type RequestBody interface {
+	RequestBody(ctx *fasthttp.RequestCtx) int
+}
 
 // ResponseBody is the same for responses: ctx.Response.Body() is the body when Response is called. One that is larger than the
-// bytes that it returns is answered 502; 0: this response's is not needed. It is called when the head is there.
+// bytes that it returns is answered 502; 0: this response's is not needed. It is called when the head is there. Of several filters
+// the least counts.
 type ResponseBody interface {
 	ResponseBody(ctx *fasthttp.RequestCtx) int
 }
