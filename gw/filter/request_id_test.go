@@ -2,11 +2,11 @@ package filter
 
 import (
 	"encoding/json"
-
-	"github.com/valyala/fasthttp"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/valyala/fasthttp"
 )
 
 func TestRequestID(t *testing.T) {
