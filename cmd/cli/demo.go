@@ -67,7 +67,9 @@ The edge runs as configured above. Try, in another terminal:
                                                       X-Seen-Client which client the service was told of
   curl    http://127.0.0.1:8000/order/1               one of them
   curl    http://127.0.0.1:8000/cart -d '{"item": "lamp", "count": 2}'
-  curl    http://127.0.0.1:8000/user
+  for i in 1 2 3 4 5 6 7 8; do curl -si http://127.0.0.1:8000/user | grep -i '^HTTP\|^ratelimit:'; done
+                                                      five a second, and then 429
+  curl    http://127.0.0.1:8000/all                   two services are asked, one answer
   curl -i http://127.0.0.1:8000/admin                 answered by the gateway: 403
   curl -i http://127.0.0.1:8000/elsewhere             no route: 404
   curl    --cacert $SLUICE_DEMO/server.pem https://localhost:8443/order
