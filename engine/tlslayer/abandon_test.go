@@ -101,6 +101,9 @@ func TestTimeoutAndHandlerAreTheOwnersAgain(t *testing.T) {
 	if k := Classify(next(t, p.failed)); k != Timeout {
 		t.Errorf("failed by %v", k)
 	}
+	if n := p.timeouts.Load(); n > 0 {
+		t.Error("the owner was told of a timeout that is not its own")
+	}
 	on(ours, func() { _, _ = ours.Write([]byte("still here")) })
 	b := make([]byte, 10)
 	if _, err := io.ReadFull(c, b); err != nil {

@@ -261,7 +261,7 @@ func records(b []byte) int {
 			return n
 		}
 		size := recordHeader + int(rest[3])<<8 + int(rest[4])
-		if rest[0] < recordChangeCipherSpec || rest[0] > recordData || rest[1] != 3 || size > maxRecord {
+		if rest[1] != 3 || size > maxRecord {
 			return len(b)
 		}
 		if size > len(rest) {

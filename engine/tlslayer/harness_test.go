@@ -99,9 +99,10 @@ type proxy struct {
 	crew        *Handshaker
 	front, back *tls.Config
 	to          []engine.Addr
-	relays      atomic.Int64
-	ended       chan error // of relays
-	failed      chan error // handshakes of either side
+	relays      atomic.Int64 // open
+	timeouts    atomic.Int64 // that the owner was told of
+	ended       chan error   // of relays
+	failed      chan error   // handshakes of either side
 	states      chan *tls.ConnectionState
 	plain       atomic.Pointer[func(c *engine.Conn)] // is given those that speak HTTP
 	layer       atomic.Pointer[layer]                // of the client that came last
@@ -177,7 +178,7 @@ func (s *session) Ready(c *engine.Conn) {
 		c.Close()
 	}
 }
-func (s *session) Timeout(*engine.Conn) {}
+func (s *session) Timeout(*engine.Conn) { s.p.timeouts.Add(1) }
 func (s *session) Connected(up *engine.Conn, err error) {
 	switch {
 	case err != nil || s.client.Closed():
@@ -265,7 +266,7 @@ func echo(c *net.TCPConn) {
 // tlsEcho is echo over TLS.
 func tlsEcho(cfg *tls.Config) func(*net.TCPConn) {
 	return func(raw *net.TCPConn) {
-		c := tls.Server(raw, cfg)
+		c := tls.Server(strict{raw}, cfg)
 		if _, err := io.Copy(c, c); err == nil {
 			_ = c.CloseWrite()
 		}
@@ -281,9 +282,25 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// strict is a connection whose end is an error for crypto/tls, which is content with a FIN between two records otherwise.
+type strict struct{ *net.TCPConn }
+
+var errFIN = errors.New("FIN without close_notify")
+
+func (s strict) Read(p []byte) (int, error) {
+	n, err := s.TCPConn.Read(p)
+	if err == io.EOF {
+		err = errFIN
+	}
+	return n, err
+}
+
+// raw is the socket below c.
+func raw(c *tls.Conn) *net.TCPConn { return c.NetConn().(strict).TCPConn }
+
 func dialTLS(t testing.TB, addr string, cfg *tls.Config) *tls.Conn {
 	t.Helper()
-	c := tls.Client(dial(t, addr), cfg)
+	c := tls.Client(strict{dial(t, addr)}, cfg)
 	must(t, c.Handshake())
 	return c
 }

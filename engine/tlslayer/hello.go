@@ -15,11 +15,9 @@ const (
 const sniffed = 8
 
 const (
-	recordHeader           = 5
-	recordChangeCipherSpec = 20 // the least type
-	recordAlert            = 21
-	recordHandshake        = 22
-	recordData             = 23 // the greatest
+	recordHeader    = 5
+	recordAlert     = 21
+	recordHandshake = 22
 	// maxRecord is the longest that any version allows (RFC 5246, section 6.2.3).
 	maxRecord = recordHeader + 1<<14 + 2048
 )

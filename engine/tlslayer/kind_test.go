@@ -126,17 +126,29 @@ func TestClientTellsWhyItFailed(t *testing.T) {
 	}
 }
 
+func TestKindOfAnUncommonEnd(t *testing.T) {
+	err := os.NewSyscallError("read", syscall.EHOSTUNREACH)
+	h := handshake{ended: err, wrote: true, cfg: &tls.Config{ClientAuth: tls.RequireAnyClientCert}}
+	if k := h.kind(err); k != Reset {
+		t.Errorf("failed by %v", k)
+	}
+}
+
 func TestClientThatGoesInTheMiddle(t *testing.T) {
 	p := newProxy(t, Config{}, serverConfig(t), nil, nil, engine.ListenOptions{})
 	for _, n := range []int{0, 1, 6, 200, 1 << 20} {
 		for _, reset := range []bool{false, true} {
-			c := dial(t, p.Bound())
-			go func() { _ = tls.Client(&stopper{c, n}, clientConfig()).Handshake() }()
-			if n > 1000 {
-				_, _ = c.Read(make([]byte, 1)) // it is in the middle
+			var c *net.TCPConn
+			if n == 1<<20 { // the ClientHello is whole
+				c = halfway(t, p.Bound())
 			} else {
-				eventually(t, "it is under way", func() bool { return p.crew.Counters().UnderWay.Load() == 1 })
+				c = dial(t, p.Bound())
+				wrote := make(chan struct{})
+				s := &stopper{Conn: c, n: n, done: wrote}
+				go func() { _ = tls.Client(s, clientConfig()).Handshake() }()
+				next(t, wrote)
 			}
+			eventually(t, "it is under way", func() bool { return p.crew.Counters().UnderWay.Load() == 1 })
 			if reset {
 				must(t, c.SetLinger(0))
 			}

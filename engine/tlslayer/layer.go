@@ -88,7 +88,7 @@ func (y *layer) Write(c *engine.Conn, p []byte) (n int, err error) {
 	switch {
 	case y.writeErr != nil:
 		return 0, y.writeErr
-	case y.hs != nil || y.Pending() || !c.Writable():
+	case y.hs != nil || !c.Writable(): // as it is while something is Pending
 		return 0, engine.ErrAgain
 	}
 	for n < len(p) {

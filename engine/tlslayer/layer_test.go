@@ -62,6 +62,9 @@ func TestCloseDeliversWhatWaits(t *testing.T) {
 			if b, err := io.ReadAll(c); err != nil || !bytes.Equal(b, say[:took]) {
 				t.Errorf("%s: %d bytes of %d were delivered, %v", v.name, len(b), took, err)
 			}
+			if n, err := raw(c).Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Errorf("%s: no FIN follows: %d, %v", v.name, n, err)
+			}
 			if half {
 				_, err := io.WriteString(c, "still here")
 				must(t, err)
@@ -104,8 +107,34 @@ func TestCloseSaysGoodbye(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("%d, %v", n, err)
 	}
-	if b, err := io.ReadAll(c.NetConn()); err != nil || len(b) != 0 {
+	if b, err := io.ReadAll(raw(c)); err != nil || len(b) != 0 {
 		t.Errorf("%d bytes after close_notify, %v", len(b), err)
+	}
+}
+
+func TestReadTellsTruncation(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		p := newProxy(t, Config{}, serverConfig(t), nil, nil, engine.ListenOptions{})
+		c, ours := secured(t, p, clientConfig())
+		want := io.EOF
+		if cut {
+			want = io.ErrUnexpectedEOF
+		} else {
+			must(t, c.CloseWrite())
+		}
+		must(t, raw(c).CloseWrite())
+		var err error
+		eventually(t, "it ends", func() bool {
+			on(ours, func() { _, err = ours.Read(make([]byte, 1)) })
+			return err != engine.ErrAgain
+		})
+		on(ours, func() {
+			_, again := ours.Read(make([]byte, 1))
+			if err != want || again != want || ours.Broken() != cut {
+				t.Errorf("%v, and again %v, broken: %v", err, again, ours.Broken())
+			}
+			ours.Reset()
+		})
 	}
 }
 
@@ -162,7 +191,7 @@ func TestGarbageAfterTheHandshake(t *testing.T) {
 			p := newProxy(t, Config{}, serverConfig(t), nil, upstream(t, echo), engine.ListenOptions{})
 			c := dialTLS(t, p.Bound(), cfg)
 			exchange(t, c, "hello")
-			_, err := io.WriteString(c.NetConn(), x.say)
+			_, err := io.WriteString(raw(c), x.say)
 			must(t, err)
 			if err := next(t, p.ended); err == nil || !strings.Contains(err.Error(), x.alert) {
 				t.Errorf("%s, %s: the relay ended with %v", v.name, x.name, err)

@@ -113,6 +113,25 @@ func TestRelayTLSToTLSThroughTinyBuffers(t *testing.T) {
 	}
 }
 
+// A long chain is more than a handshake reads ahead.
+func TestLongCertificateChains(t *testing.T) {
+	long := certificate(t, "edge.test")
+	for range 200 {
+		long.Certificate = append(long.Certificate, authority().cert.Raw)
+	}
+	server := &tls.Config{Certificates: []tls.Certificate{long}, ClientAuth: tls.RequireAnyClientCert}
+	client := clientConfig()
+	client.Certificates = []tls.Certificate{long}
+	for _, v := range versions {
+		cfg := client.Clone()
+		v.set(cfg)
+		p := newProxy(t, Config{}, server, cfg, upstream(t, tlsEcho(server)), engine.ListenOptions{})
+		c := dialTLS(t, p.Bound(), cfg)
+		exchange(t, c, "hello")
+		must(t, c.Close())
+	}
+}
+
 func TestClientThatNeverReadsStallsItsSender(t *testing.T) {
 	const room = 64 << 20 // beyond all buffers
 	sent := make(chan int, 1)
@@ -130,8 +149,8 @@ func TestClientThatNeverReadsStallsItsSender(t *testing.T) {
 		}
 		return p.relays.Load() == 1
 	})
-	must(t, c.NetConn().(*net.TCPConn).SetLinger(0))
-	must(t, c.NetConn().Close())
+	must(t, raw(c).SetLinger(0))
+	must(t, raw(c).Close())
 	if err := next(t, p.ended); err == nil {
 		t.Error("a reset was taken for a good end")
 	}
@@ -155,7 +174,7 @@ func TestHalfCloseReadsOn(t *testing.T) {
 	cfg := serverConfig(t)
 	plain := upstream(t, func(c *net.TCPConn) { f(c.Write, c.CloseWrite, c) })
 	secure := upstream(t, func(raw *net.TCPConn) {
-		c := tls.Server(raw, cfg)
+		c := tls.Server(strict{raw}, cfg)
 		f(c.Write, c.CloseWrite, c)
 	})
 	for _, back := range []*tls.Config{nil, clientConfig()} {
@@ -193,7 +212,7 @@ func TestTruncationResetsTheOtherSide(t *testing.T) {
 		if clean {
 			must(t, c.CloseWrite())
 		}
-		must(t, c.NetConn().(*net.TCPConn).CloseWrite())
+		must(t, raw(c).CloseWrite())
 		up, err := next(t, ended), next(t, p.ended)
 		if clean && (up != nil || err != nil) {
 			t.Errorf("after close_notify: upstream %v, relay %v", up, err)
