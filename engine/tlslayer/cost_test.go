@@ -42,6 +42,9 @@ func (e *echoConn) Connected(*engine.Conn, error) {}
 // Reading a small message allocates what crypto/tls does, one value of 24 bytes for each time that it asks for bytes, and
 // nothing of ours; writing nothing at all.
 func TestSmallMessagesAllocateNothingOfOurs(t *testing.T) {
+	if raced {
+		t.Skip("the race detector allocates")
+	}
 	p := newProxy(t, Config{}, serverConfig(t), nil, nil, engine.ListenOptions{})
 	c, ours := secured(t, p, clientConfig())
 	const rounds = 200

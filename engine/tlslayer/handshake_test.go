@@ -233,6 +233,27 @@ func TestHandshakesBeyondTheQueueAreShed(t *testing.T) {
 	}
 }
 
+func TestHandshakesAreShedWhileMemoryIsShort(t *testing.T) {
+	p := newProxy(t, Config{}, serverConfig(t), nil, upstream(t, echo), engine.ListenOptions{})
+	held := map[*engine.Loop][]byte{}
+	each := func(f func(l *engine.Loop)) {
+		for _, l := range p.engine.Loops() {
+			done := make(chan struct{})
+			l.Post(func() { f(l); close(done) })
+			<-done
+		}
+	}
+	each(func(l *engine.Loop) { held[l] = l.GetBuffer(int(p.engine.Memory())) })
+	if c, err := net.Dial("tcp", p.Bound()); err == nil {
+		defer c.Close()
+	}
+	if k := Classify(next(t, p.failed)); k != Shed {
+		t.Errorf("failed by %v", k)
+	}
+	each(func(l *engine.Loop) { l.PutBuffer(held[l]) })
+	exchange(t, dialTLS(t, p.Bound(), clientConfig()), "hello")
+}
+
 func TestPlainHTTPIsLeftToTheOwner(t *testing.T) {
 	p := newProxy(t, Config{}, serverConfig(t), nil, nil, engine.ListenOptions{})
 	p.plain.Store(new(func(c *engine.Conn) {

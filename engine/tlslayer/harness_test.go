@@ -84,7 +84,7 @@ func clientConfig() *tls.Config {
 
 func newEngine(t testing.TB, loops int) *engine.Engine {
 	t.Helper()
-	e, err := engine.New(engine.Config{Loops: loops}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	e, err := engine.New(engine.Config{Loops: loops, Memory: 16 << 20}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	must(t, err)
 	e.Start()
 	t.Cleanup(e.Stop)
