@@ -10,9 +10,9 @@ import (
 // Owner hears how a handshake went.
 type Owner interface {
 	// Secured is called once, on the connection's loop: with what was agreed, or with an *Error; and not at all if the
-	// connection was closed meanwhile. The connection has the
-	// handler again that it had before, and no timeout. After success a Ready follows. After an error it is closed, but for
-	// ErrPlainHTTP: then it has no layer, nothing of it has been read, and what happens to it is the owner's.
+	// connection was closed meanwhile. The connection has the handler again that it had before, and no timeout. After
+	// success a Ready follows. After an error it is closed, but for ErrPlainHTTP: then it has no layer, nothing of it has
+	// been read, and what happens to it is the owner's.
 	Secured(c *engine.Conn, state *tls.ConnectionState, err error)
 }
 
