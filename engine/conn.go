@@ -33,6 +33,8 @@ type Handler interface {
 type Layer interface {
 	Read(c *Conn, p []byte) (int, error)
 	Write(c *Conn, p []byte) (int, error)
+	// Await is Conn's.
+	Await(c *Conn) error
 	// CloseWrite says goodbye (close_notify); the socket's own half-close follows, once nothing is Pending.
 	CloseWrite(c *Conn) error
 	// Pending says that bytes wait for the socket which Write or CloseWrite has taken. The socket is not Writable then, or
@@ -288,6 +290,15 @@ func (c *Conn) RawRead(p []byte) (int, error) {
 		c.state &^= readable
 	}
 	return n, err
+}
+
+// Await says whether a Read would find a byte, and leaves it there: nil, or what Read would return.
+func (c *Conn) Await() error {
+	if y := c.layer(); y != nil {
+		return y.Await(c)
+	}
+	_, err := c.Peek(c.loop.scratch[:1])
+	return err
 }
 
 // Peek is RawRead that leaves the bytes where they are.

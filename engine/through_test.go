@@ -135,6 +135,7 @@ func (idle) CloseWrite(*Conn) error           { return nil }
 func (idle) Pending() bool                    { return false }
 func (idle) Flush(*Conn)                      {}
 func (idle) Released(*Conn)                   {}
+func (idle) Await(*Conn) error                { return ErrAgain }
 
 func TestThroughALayerIsACopy(t *testing.T) {
 	from := upstream(t, func(c *net.TCPConn) { _, _ = c.Write([]byte("hello")) })

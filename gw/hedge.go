@@ -93,9 +93,9 @@ func (x *exchange) rivalReady() {
 			return
 		}
 	}
-	switch n, err := c.Peek(x.w.loop.Scratch()[:1]); {
-	case err == engine.ErrAgain:
-	case n > 0:
+	switch c.Await() {
+	case engine.ErrAgain:
+	case nil:
 		x.takeRival()
 		x.run()
 	default:

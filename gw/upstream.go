@@ -32,7 +32,7 @@ func dialUpstream(l *engine.Loop, ep *lb.Endpoint, cl *lb.Cluster, client netip.
 		up := local.Idle[n].Handler().(*upstream)
 		local.Idle = local.Idle[:n]
 		// It has ended, and has not had its turn yet; or the cluster's configuration has another idea of TLS since.
-		if up.conn.Readable() || up.old() || up.secured != secured {
+		if up.conn.Readable() && up.conn.Await() != engine.ErrAgain || up.old() || up.secured != secured {
 			up.HangUp()
 			continue
 		}
@@ -103,8 +103,7 @@ func (up *upstream) Timeout(*engine.Conn) {
 
 // spoke says that an idle connection has ended, or that the endpoint has sent what nobody asked for.
 func (up *upstream) spoke() bool {
-	_, err := up.conn.Read(up.conn.Loop().Scratch()[:1])
-	return err != engine.ErrAgain
+	return up.conn.Await() != engine.ErrAgain
 }
 
 // park keeps the connection warm for the next exchange.

@@ -34,6 +34,8 @@ type layer struct {
 	answers int  // bytes in out that nobody has written: answers to what was read
 	gather  bool // records go to out first
 	reading bool
+	first   [1]byte // what Await has read, if ahead
+	ahead   bool
 
 	readErr, writeErr error // they last
 }
@@ -43,6 +45,15 @@ type layer struct {
 func (y *layer) Read(c *engine.Conn, p []byte) (n int, err error) {
 	if y.hs != nil || y.answers > answersMost {
 		return 0, engine.ErrAgain
+	}
+	if y.ahead && len(p) > 0 {
+		p[0], y.ahead = y.first[0], false
+		if len(p) == 1 {
+			c.Loop().Again(c)
+			return 1, nil
+		}
+		n, _ := y.Read(c, p[1:]) // an error lasts
+		return n + 1, nil
 	}
 	if y.readErr != nil {
 		return 0, y.readErr
@@ -78,6 +89,19 @@ func (y *layer) Read(c *engine.Conn, p []byte) (n int, err error) {
 		return 0, y.readErr
 	}
 	return 0, engine.ErrAgain // Flush is waited for
+}
+
+// Await implements engine.Layer.
+func (y *layer) Await(c *engine.Conn) error {
+	if y.ahead {
+		return nil
+	}
+	if _, err := y.Read(c, y.first[:]); err != nil {
+		return err
+	}
+	y.ahead = true
+	c.HoldRead(true)
+	return nil
 }
 
 // Write implements engine.Layer. Nothing is encrypted while ciphertext is Pending.

@@ -151,7 +151,11 @@ func TestReadInPieces(t *testing.T) {
 			c.SetHandler(readyFunc(func(c *engine.Conn) {
 				// One read for each call, as a handler does that relies on being called.
 				b := make([]byte, 1000)
+				awaited := c.Await()
 				n, err := c.Read(b)
+				if (awaited == nil) != (n > 0) || awaited != nil && awaited != err {
+					t.Errorf("Await has said %v, and Read %d, %v", awaited, n, err)
+				}
 				if all = append(all, b[:n]...); n == len(b) && !c.Readable() {
 					t.Error("not readable after a full read")
 				}

@@ -57,7 +57,7 @@ var (
 )
 
 // RequestBody implements RequestBody.
-func (f *handler) RequestBody() int { return f.maxBody }
+func (f *handler) RequestBody(*fasthttp.RequestCtx) int { return f.maxBody }
 
 // Request implements Filter.
 func (f *handler) Request(ctx *fasthttp.RequestCtx) Result {
