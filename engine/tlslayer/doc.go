@@ -26,10 +26,12 @@
 //   - CloseWrite and Close send close_notify, then FIN; the other direction reads on after CloseWrite. Reset sends RST alone.
 //   - After another error of Read or Write the connection is Broken; the peer has been sent an alert, as far as it may be.
 //     A client's certificate that an endpoint refuses shows there too: in TLS 1.3, the client is done before.
-//   - Peek, RawRead and Through are below the layer: ciphertext.
+//   - Peek, RawRead and Through are below the layer: ciphertext. Await is above.
 //   - Renegotiation is refused, KeyUpdate answered; a peer that does not take the answers is not read.
 //
 // Versions, certificates, session tickets and ALPN are in the tls.Config. DynamicRecordSizingDisabled is best left off:
 // the first 128 KiB of a connection go out in records that begin at one segment and grow, which is what the first response
 // needs; after a pause crypto/tls does not begin anew.
+//
+// An idle connection holds some 4 KB (BenchmarkIdle): what crypto/tls reads into is lent to it for the time of a read, see borrow.go.
 package tlslayer

@@ -31,6 +31,7 @@ type layer struct {
 	inAt    int
 	out     []byte // ciphertext that the socket has not taken, from outAt on; pooled, nil if there is none
 	outAt   int
+	lent    []byte // what crypto/tls reads into; pooled: see lend
 	answers int  // bytes in out that nobody has written: answers to what was read
 	gather  bool // records go to out first
 	reading bool
@@ -59,6 +60,7 @@ func (y *layer) Read(c *engine.Conn, p []byte) (n int, err error) {
 		return 0, y.readErr
 	}
 	y.reading = true
+	y.lend(c.Loop())
 	for n < len(p) && err == nil {
 		var m int
 		m, err = y.tls.Read(p[n:])
@@ -68,6 +70,9 @@ func (y *layer) Read(c *engine.Conn, p []byte) (n int, err error) {
 		}
 	}
 	y.reading = false
+	if err != nil {
+		y.takeBack(c.Loop())
+	}
 	if err == blocked {
 		c.HoldRead(false)
 		if n == 0 {
@@ -197,6 +202,9 @@ func (y *layer) Flush(c *engine.Conn) {
 func (y *layer) Released(c *engine.Conn) {
 	if y.hs != nil {
 		y.hs.abandon(c)
+	}
+	if y.hs == nil {
+		y.takeBack(c.Loop())
 	}
 	c.Loop().PutBuffer(y.in)
 	c.Loop().PutBuffer(y.out)
