@@ -32,8 +32,8 @@ type layer struct {
 	out     []byte // ciphertext that the socket has not taken, from outAt on; pooled, nil if there is none
 	outAt   int
 	lent    []byte // what crypto/tls reads into; pooled: see lend
-	answers int  // bytes in out that nobody has written: answers to what was read
-	gather  bool // records go to out first
+	answers int    // bytes in out that nobody has written: answers to what was read
+	gather  bool   // records go to out first
 	reading bool
 	first   [1]byte // what Await has read, if ahead
 	ahead   bool
