@@ -19,3 +19,6 @@ func (f *rateLimit) Shadows() bool { return f.shadow }
 
 // Shadows implements Shadower.
 func (f *concurrency) Shadows() bool { return f.shadow }
+
+// Shadows implements Shadower.
+func (f *quota) Shadows() bool { return f.shadow }
