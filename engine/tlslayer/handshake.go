@@ -181,7 +181,7 @@ func (h *handshake) kind(err error) Kind {
 	}
 	sent, got := alertKind(h.sent), alertKind(h.got)
 	switch {
-	case k == Refused && (got == Version || got == NoCertificate):
+	case k == Refused && (got == Version || got == NoCertificate || got == Protocol):
 		return got
 	case k == Refused:
 		return Refused

@@ -34,13 +34,14 @@ const (
 	NoCertificate  // the server has none for the name that the client asks for
 	BadCertificate // the peer's was not accepted, or it has shown none and must
 	Version        // there is no version that both speak
+	Protocol       // there is none that both speak of those offered by ALPN
 	Refused        // the peer has sent an alert: it does not accept our certificate, say
 	Shed
 	Reset // the peer has ended the connection
 	kinds
 )
 
-var kindNames = [kinds]string{"other", "timeout", "plain_http", "not_tls", "no_certificate", "bad_certificate", "version", "refused", "shed", "reset"}
+var kindNames = [kinds]string{"other", "timeout", "plain_http", "not_tls", "no_certificate", "bad_certificate", "version", "protocol", "refused", "shed", "reset"}
 
 // String is the kind as a metric's label.
 func (k Kind) String() string { return kindNames[k] }
@@ -109,6 +110,7 @@ const (
 	alertUnknownCA        = 48
 	alertProtocolVersion  = 70
 	alertUnrecognizedName = 112
+	alertNoProtocol       = 120 // RFC 7301, section 3.2
 )
 
 // alertKind is what an alert in plain text says, of the side that has sent it; Other: nothing.
@@ -118,6 +120,8 @@ func alertKind(alert uint8) Kind {
 		return Version
 	case alert == alertUnrecognizedName:
 		return NoCertificate
+	case alert == alertNoProtocol:
+		return Protocol
 	case alert >= alertBadCertificate && alert <= alertUnknownCA && alert != 47: // illegal_parameter
 		return BadCertificate
 	}
