@@ -2,9 +2,12 @@ package lb
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"sluice/engine"
 	"sluice/engine/tlslayer"
@@ -22,14 +25,20 @@ type upstreamTLS struct {
 
 // endpointTLS is an endpoint's tls.Config, made of the cluster's.
 type endpointTLS struct {
-	of  *certs.Client
-	cfg *tls.Config
+	of    *certs.Client
+	files uint64 // of's Version that it is made of
+	cfg   *tls.Config
+	// failed is when a handshake's failure was logged last, in Unix nanoseconds.
+	failed atomic.Int64
 }
+
+// failuresEvery is how often at most it is logged why handshakes with an endpoint fail: each request of a busy gateway may try one.
+const failuresEvery = time.Second
 
 // SetHandshaker has the cluster's handshakes count against the bounds of h, which is for all of a process. Without it the cluster
 // has bounds of its own. It is called before the first Dial.
 func (c *Cluster) SetHandshaker(h *tlslayer.Handshaker) {
-	if c.secure != nil {
+	if c.secure != nil && c.secure.handshakes != h { // of a cluster before a reload, loops read it
 		c.secure.handshakes = h
 	}
 }
@@ -37,15 +46,18 @@ func (c *Cluster) SetHandshaker(h *tlslayer.Handshaker) {
 // Secure says that the endpoints speak TLS; Introduce then comes before it, and Dial is told.
 func (c *Cluster) Secure() bool { return c.secure != nil }
 
-// TLSConfig is for connections to ep that are not a loop's; nil: they are in clear. It must not be changed.
+// TLSConfig is for connections to ep; nil: they are in clear. It must not be changed, and is another one when the cluster's
+// files have changed.
 func (c *Cluster) TLSConfig(ep *Endpoint) *tls.Config {
 	if c.secure == nil {
 		return nil
 	}
-	if t := ep.tls.Load(); t != nil && t.of == c.secure.client {
+	of := c.secure.client
+	files := of.Version() // before the configuration, which may be newer but not older
+	if t := ep.tls.Load(); t != nil && t.of == of && t.files == files {
 		return t.cfg
 	}
-	t := &endpointTLS{c.secure.client, c.secure.client.Config(ep.host())}
+	t := &endpointTLS{of: of, files: files, cfg: of.Config(ep.host())}
 	ep.tls.Store(t)
 	return t.cfg
 }
@@ -73,13 +85,36 @@ func (c *Cluster) Dial(l *engine.Loop, ep *Endpoint, client netip.AddrPort, intr
 		if introduce != nil && !introduce(conn) {
 			return false, errIntroduction
 		}
-		return true, c.secure.handshakes.Client(conn, c.TLSConfig(ep), opener{})
+		if err := c.secure.handshakes.Client(conn, c.TLSConfig(ep), opener{c, ep}); err != nil {
+			return false, err
+		}
+		conn.SetTimeout(c.cfg.ConnectTimeout) // an endpoint that accepts and says nothing is none that has answered
+		return true, nil
 	})
 	return conn, nil
 }
 
 // opener passes a connection on whose handshake is done.
-type opener struct{}
+type opener struct {
+	cluster *Cluster
+	ep      *Endpoint
+}
 
 // Secured implements tlslayer.Owner.
-func (opener) Secured(c *engine.Conn, _ *tls.ConnectionState, err error) { c.Opened(err) }
+func (o opener) Secured(c *engine.Conn, _ *tls.ConnectionState, err error) {
+	if err != nil {
+		o.log(err)
+		if tlslayer.Classify(err) == tlslayer.Timeout {
+			err = fmt.Errorf("%w: %w", engine.ErrDialTimeout, err)
+		}
+	}
+	c.Opened(err)
+}
+
+// log tells why a handshake failed: of a certificate that is not accepted a client hears nothing but that there is no endpoint.
+func (o opener) log(err error) {
+	now, last := time.Now().UnixNano(), &o.ep.tls.Load().failed
+	if before := last.Load(); now-before >= int64(failuresEvery) && last.CompareAndSwap(before, now) {
+		o.cluster.log.Warn("endpoint cannot be spoken to", "endpoint", o.ep, "error", err)
+	}
+}

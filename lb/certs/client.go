@@ -112,6 +112,7 @@ type Client struct {
 	pins    [][sha256.Size]byte
 	log     *slog.Logger
 	current atomic.Pointer[tls.Config]
+	loads   atomic.Uint64
 	done    chan struct{}
 	group   sync.WaitGroup
 
@@ -157,6 +158,9 @@ func (c *Client) Config(host string, alpn ...string) *tls.Config {
 	}
 	return t
 }
+
+// Version counts the states of the files: a configuration that was made of an earlier one is out of date.
+func (c *Client) Version() uint64 { return c.loads.Load() }
 
 // Close ends the watching. Configurations that were made go on to work.
 func (c *Client) Close() {
@@ -219,6 +223,7 @@ func (c *Client) load() error {
 		t.VerifyConnection = c.verifyPins
 	}
 	c.current.Store(t)
+	c.loads.Add(1)
 	return nil
 }
 
