@@ -77,5 +77,5 @@ func (l *Listener) alpn() []string {
 	if l.Protocol == HTTPS {
 		return []string{"http/1.1"}
 	}
-	return nil
+	return l.TLS.ALPN
 }

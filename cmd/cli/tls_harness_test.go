@@ -298,3 +298,7 @@ func tlsOrigin(t testing.TB, cfg *tls.Config, f http.HandlerFunc) (address strin
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String(), connections
 }
+
+func deadline() time.Time { return time.Now().Add(patience) }
+
+func within() <-chan time.Time { return time.After(patience) }

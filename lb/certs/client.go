@@ -65,11 +65,7 @@ func (c *ClientConfig) Validate(report func(path, message string)) {
 		report("key", "is of no use without cert")
 	}
 	choice("min_version", c.MinVersion, report)
-	for i, p := range c.ALPN {
-		if len(p) == 0 || len(p) > 255 {
-			report("alpn["+strconv.Itoa(i)+"]", "1 to 255 bytes")
-		}
-	}
+	validateALPN(c.ALPN, report)
 	if c.Sessions < -1 || c.Sessions > 1<<20 {
 		report("sessions", fmt.Sprintf("-1 to %d", 1<<20))
 	}

@@ -23,6 +23,9 @@ type Config struct {
 	Ciphers []Cipher `yaml:"ciphers"`
 	// Curves are the key exchanges; not given: all. Which of those that both sides have is used is not for us to say.
 	Curves     []Curve     `yaml:"curves"`
+	// ALPN are the protocols that a tls listener's endpoints speak, the favourite first (RFC 7301): a client that offers others alone
+	// is refused; not given: none is agreed on. An https listener offers what it speaks itself.
+	ALPN       []string    `yaml:"alpn"`
 	ClientAuth *ClientAuth `yaml:"client_auth"`
 	Tickets    Tickets     `yaml:"tickets"`
 	OCSP       OCSP        `yaml:"ocsp"`
@@ -164,6 +167,18 @@ func choice[N interface {
 	}
 }
 
+func validateALPN(protocols []string, report func(path, message string)) {
+	for i, p := range protocols {
+		at := "alpn[" + strconv.Itoa(i) + "]"
+		switch {
+		case len(p) == 0 || len(p) > 255:
+			report(at, "1 to 255 bytes")
+		case p == acme.Protocol:
+			report(at, p+" is for the challenges of acme alone")
+		}
+	}
+}
+
 // Validate reports what is wrong with c, by the path of the key. It reads the files.
 func (c *Config) Validate(report func(path, message string)) {
 	if len(c.Certificates) == 0 && c.ACME == nil {
@@ -184,6 +199,7 @@ func (c *Config) Validate(report func(path, message string)) {
 	for i, n := range c.Curves {
 		choice("curves["+strconv.Itoa(i)+"]", n, report)
 	}
+	validateALPN(c.ALPN, report)
 	if c.ClientAuth != nil {
 		c.ClientAuth.validate(func(path, message string) { report("client_auth."+path, message) })
 	}
