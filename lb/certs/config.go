@@ -22,7 +22,7 @@ type Config struct {
 	// Ciphers are those of TLS 1.2; not given: ECDHE with an AEAD. Those of TLS 1.3 are all good, and cannot be chosen.
 	Ciphers []Cipher `yaml:"ciphers"`
 	// Curves are the key exchanges; not given: all. Which of those that both sides have is used is not for us to say.
-	Curves     []Curve     `yaml:"curves"`
+	Curves []Curve `yaml:"curves"`
 	// ALPN are the protocols that a tls listener's endpoints speak, the favourite first (RFC 7301): a client that offers others alone
 	// is refused; not given: none is agreed on. An https listener offers what it speaks itself.
 	ALPN       []string    `yaml:"alpn"`
