@@ -177,8 +177,9 @@ func (j *journal) String() string {
 // edge is a server in this process, and what it logs.
 type edge struct {
 	*server
-	t   testing.TB
-	log *journal
+	t      testing.TB
+	log    *journal
+	config string // that it was started with
 }
 
 // startEdge runs a configuration in this process.
@@ -195,7 +196,7 @@ func startEdge(t testing.TB, text string) edge {
 			t.Log(j)
 		}
 	})
-	return edge{s, t, j}
+	return edge{s, t, j, text}
 }
 
 // takes reloads the configuration, which must be in force then; refuses, that it must not.
