@@ -110,7 +110,7 @@ func answerPlainHTTP(c *engine.Conn) {
 // Ready implements engine.Handler: what the client says still is thrown away, as closing over it would be a reset, which can
 // overtake the answer.
 func (plainHTTP) Ready(c *engine.Conn) {
-	for {
+	for range 16 { // others are to have their turn
 		_, err := c.Read(c.Loop().Scratch())
 		switch {
 		case err == engine.ErrAgain:
@@ -123,6 +123,7 @@ func (plainHTTP) Ready(c *engine.Conn) {
 			return
 		}
 	}
+	c.Loop().Again(c)
 }
 
 // Timeout implements engine.Handler.
