@@ -26,6 +26,8 @@ type File struct {
 	TLS tlslayer.Config `yaml:"tls"`
 	// DrainTimeout is how long TERM waits for what is open; 0: 30 s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
+
+	warnings config.Errors // what is not wrong, but should be known
 }
 
 // Admin is where the process shows itself.
@@ -59,6 +61,8 @@ func parseFile(name string, src []byte, own filter.Own) (*File, error) {
 		errs.Sort()
 		return nil, slices.Compact(errs)
 	}
+	f.warn(func(path, message string) { f.warnings = append(f.warnings, doc.Errorf(path, "%s", message)) })
+	f.warnings.Sort()
 	return f, nil
 }
 

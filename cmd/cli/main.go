@@ -106,6 +106,10 @@ func commands(own filter.Own) *cobra.Command {
 				if err != nil {
 					return &exitError{exitUsage, err}
 				}
+				for _, w := range f.warnings {
+					w.Message = "warning: " + w.Message
+					fmt.Fprintln(cmd.ErrOrStderr(), w.Detail())
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is good: %s\n", file, f.summary())
 				return nil
 			},
@@ -162,7 +166,16 @@ func revision() string {
 
 // runFile runs the edge of a file until a signal ends it.
 func runFile(file string, own filter.Own, log *slog.Logger) error {
-	f, err := readFile(file, own)
+	read := func() (*File, error) {
+		f, err := readFile(file, own)
+		if err == nil {
+			for _, w := range f.warnings {
+				log.Warn(w.Error())
+			}
+		}
+		return f, err
+	}
+	f, err := read()
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -179,7 +192,7 @@ func runFile(file string, own filter.Own, log *slog.Logger) error {
 	for sig := range signals {
 		switch sig {
 		case syscall.SIGHUP:
-			s.reload(func() (*File, error) { return readFile(file, own) })
+			s.reload(read)
 			continue
 		case syscall.SIGTERM:
 			drainUntil(s, signals)

@@ -3,6 +3,7 @@ package cli
 import (
 	"log/slog"
 	"reflect"
+	"strconv"
 
 	"github.com/valyala/fasthttp"
 
@@ -32,9 +33,6 @@ func newTermination(cfg *certs.Config, old *listener, log *slog.Logger) (*termin
 	if err != nil {
 		return nil, err
 	}
-	for _, warning := range cfg.Warnings() {
-		log.Warn("tls: " + warning)
-	}
 	t := &termination{store: store}
 	if cfg.ACME != nil {
 		answer := filter.MakeHandler(func(ctx *fasthttp.RequestCtx) {
@@ -54,6 +52,24 @@ func newTermination(cfg *certs.Config, old *listener, log *slog.Logger) (*termin
 		}
 	}
 	return t, nil
+}
+
+// warn reports, by the path of the key, what is not wrong with f but should be known.
+func (f *File) warn(report func(path, message string)) {
+	for i := range f.Listeners {
+		if t := f.Listeners[i].TLS; t != nil {
+			t.Warn(under("listeners["+strconv.Itoa(i)+"].tls", report))
+		}
+	}
+	for i := range f.Clusters {
+		if t := f.Clusters[i].TLS; t != nil {
+			t.Warn(under("clusters["+strconv.Itoa(i)+"].tls", report))
+		}
+	}
+}
+
+func under(at string, report func(path, message string)) func(path, message string) {
+	return func(path, message string) { report(at+"."+path, message) }
 }
 
 func (t *termination) close() {

@@ -71,19 +71,14 @@ func (c *ClientConfig) Validate(report func(path, message string)) {
 	}
 }
 
-// Warnings says what need not keep a process from starting but should be known. It reads the files.
-func (c *ClientConfig) Warnings() (warnings []string) {
+// Warn reports, by the path of the key, what need not keep a process from starting but should be known. It reads the files.
+func (c *ClientConfig) Warn(report func(path, message string)) {
 	if c.InsecureSkipVerify && len(c.Pins) == 0 {
-		warnings = append(warnings, "insecure_skip_verify: whoever answers is taken for the endpoint")
+		report("insecure_skip_verify", "whoever answers is taken for the endpoint")
 	}
 	if c.Cert != "" {
-		source := Certificate{c.Cert, c.Key}
-		if p, err := loadPair(source); err == nil {
-			warnings = append(warnings, p.warnings(time.Now())...)
-			warnings = append(warnings, exposed(source.keyFile())...)
-		}
+		Certificate{c.Cert, c.Key}.warn("cert", time.Now(), report)
 	}
-	return warnings
 }
 
 // roots are the authorities; nil: the system's.

@@ -261,49 +261,56 @@ func (t *Tickets) validate(report func(path, message string)) {
 	}
 }
 
-// Warnings says what need not keep a process from starting but should be known: certificates that are over or not yet good, keys
-// that others can read. It reads the files, and passes over those that Validate reports.
-func (c *Config) Warnings() (warnings []string) {
+// Warn reports, by the path of the key, what need not keep a process from starting but should be known: certificates that are over or
+// not yet good, keys that others can read. It reads the files, and passes over those that Validate reports.
+func (c *Config) Warn(report func(path, message string)) {
 	now := time.Now()
-	for _, p := range c.Certificates {
-		pair, err := loadPair(p)
-		if err != nil {
-			continue
-		}
-		warnings = append(warnings, pair.warnings(now)...)
-		warnings = append(warnings, exposed(p.keyFile())...)
+	for i, p := range c.Certificates {
+		p.warn("certificates["+strconv.Itoa(i)+"]", now, report)
 	}
-	warnings = append(warnings, exposed(c.Tickets.File)...)
+	exposed("tickets.file", c.Tickets.File, report)
 	if a := c.ClientAuth; a != nil && a.Mode != ClientNone && a.CA != "" {
-		warnings = append(warnings, a.warnings(now)...)
+		a.warn(now, report)
 	}
-	return warnings
 }
 
-func (c *ClientAuth) warnings(now time.Time) (warnings []string) {
+func (c Certificate) warn(path string, now time.Time, report func(path, message string)) {
+	pair, err := loadPair(c)
+	if err != nil {
+		return
+	}
+	for _, w := range pair.warnings(now) {
+		report(path, w)
+	}
+	exposed(path, c.keyFile(), report)
+}
+
+func (c *ClientAuth) warn(now time.Time, report func(path, message string)) {
 	cas, err := readCertificates(c.CA)
 	if err != nil {
-		return nil
+		return
 	}
 	for _, ca := range cas {
-		warnings = append(warnings, outOfDate(c.CA, ca, now)...)
+		for _, w := range outOfDate(c.CA, ca, now) {
+			report("client_auth.ca", w)
+		}
 	}
 	if c.CRL == "" {
-		return warnings
+		return
 	}
 	if r, err := readRevoked(c.CRL, cas); err == nil {
-		warnings = append(warnings, r.warnings(now)...)
+		for _, w := range r.warnings(now) {
+			report("client_auth.crl", w)
+		}
 	}
-	return warnings
 }
 
 // exposed warns of a file of secrets that everybody on the host may read.
-func exposed(name string) []string {
+func exposed(path, name string, report func(path, message string)) {
 	if name == "" {
-		return nil
+		return
 	}
 	if st, err := os.Stat(name); err == nil && st.Mode().Perm()&0o004 != 0 {
-		return []string{fmt.Sprintf("%s can be read by everybody (mode %#o)", name, st.Mode().Perm())}
+		report(path, fmt.Sprintf("%s can be read by everybody (mode %#o)", name, st.Mode().Perm()))
 	}
-	return nil
 }
