@@ -3,18 +3,20 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync/atomic"
 	"time"
 )
 
-// callers opens a connection for each request. It does not stand on gnet, whose client dials through net in a goroutine
-// and then duplicates the descriptor: net alone is the cheaper.
+// callers are clients with a goroutine each, for a connection for each request, and for all that speaks TLS. They do not
+// stand on gnet, whose client dials through net in a goroutine and then duplicates the descriptor: net alone is the
+// cheaper; and crypto/tls reads from a net.Conn, which waits.
 type callers struct {
 	g        *Generator
-	request  []byte
+	request  []byte // as often as it is pipelined
 	tally    *tally
 	interval int64
 	first    int64
@@ -22,7 +24,16 @@ type callers struct {
 }
 
 func newCallers(g *Generator) *callers {
-	return &callers{g: g, tally: newTally(), request: g.aim.Scenario.request(g.aim.Address), interval: g.interval(1)}
+	request := g.aim.Scenario.request(g.aim.Address)
+	return &callers{g: g, tally: newTally(), request: bytes.Repeat(request, g.batch()), interval: g.interval(1)}
+}
+
+// batch is how many requests a connection sends at a time.
+func (g *Generator) batch() int {
+	if g.aim.Scenario.perConn() || g.aim.Rate > 0 {
+		return 1
+	}
+	return g.aim.Pipeline
 }
 
 func (k *callers) tallied() *tally { return k.tally }
@@ -31,12 +42,35 @@ func (k *callers) close()          {}
 func (k *callers) start() {
 	k.first = k.g.now()
 	for range k.g.aim.Conns {
-		k.g.spawn(k.run)
+		sc := &k.g.aim.Scenario
+		c := &client{k: k, answers: answers{reader: reader{tally: k.tally, ping: sc.Load == PerConnPP}, buf: make([]byte, answersBuffer)}}
+		if sc.secure() {
+			c.tls, c.raw = k.g.aim.Trust.config(sc.cache()), make([]byte, rawBuffer)
+		}
+		k.g.spawn(c.run)
 	}
 }
 
-func (k *callers) run() {
-	buf := make([]byte, 64<<10)
+// client is one of them. It is for one goroutine.
+type client struct {
+	answers
+	k    *callers
+	tls  *tls.Config // nil: in clear
+	raw  []byte      // for what comes before it is decrypted
+	conn net.Conn    // nil: none is open
+	// resumed says that the last connection was, by a ticket.
+	resumed bool
+}
+
+// rawBuffer takes some records, of 16 KiB at most (RFC 8446, section 5.1), at a time.
+const rawBuffer = 64 << 10
+
+func (c *client) run() {
+	k := c.k
+	defer c.hangUp()
+	if k.g.aim.Scenario.Resume && c.call(func(int) {}) != nil {
+		c.hangUp() // this one is for the ticket, and does not count; why it fails the next one will tell
+	}
 	for refused := 0; !k.g.stopped(); {
 		due := k.g.now()
 		if k.interval > 0 {
@@ -52,63 +86,119 @@ func (k *callers) run() {
 				k.tally.slipped(k.g.now() - due)
 			}
 		}
-		n, err := k.call(buf)
+		err := c.call(func(size int) { k.tally.done(k.g.now()-due, size) })
 		if err == nil {
-			k.tally.done(k.g.now()-due, n)
 			refused = 0
+			if c.resumed {
+				k.tally.resume()
+			}
 			continue
 		}
+		c.hangUp()
 		if k.g.stopped() {
 			return
 		}
 		k.tally.failed(kindOf(err))
-		// One that fails may be bad luck; a row of them is a target that is gone.
+		// One that fails may be bad luck; a row of them is a target that is gone, and one that speaks another TLS always will.
 		if refused++; refused == 10 {
-			k.g.fail(fmt.Errorf("%w: %w", errTarget, err))
+			err = fmt.Errorf("%w: %w", errTarget, err)
+		}
+		if errors.Is(err, errTarget) {
+			k.g.fail(err)
 			return
 		}
 	}
 }
 
-// call is one connection: its bytes received.
-func (k *callers) call(buf []byte) (int, error) {
-	c, err := k.g.dial(context.Background())
-	if err != nil {
-		return 0, err
+// call asks, on a new connection if none is open, and calls done with the size of each answer.
+func (c *client) call(done func(size int)) error {
+	if c.conn == nil {
+		if err := c.dial(); err != nil {
+			return err
+		}
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := c.Write(k.request); err != nil {
-		return 0, err
+	_ = c.conn.SetDeadline(time.Now().Add(patience))
+	if _, err := c.conn.Write(c.k.request); err != nil {
+		return err
 	}
-	if k.g.aim.Scenario.Load == PerConnPP {
-		return io.ReadFull(c, buf[:pingSize])
+	if err := c.read(c.conn, c.k.g.batch(), done); err != nil {
+		return err
 	}
-	return k.response(c, buf)
+	if c.last || c.k.g.aim.Scenario.perConn() {
+		c.hangUp()
+	}
+	return nil
 }
 
-// response reads one response whose head fits buf.
-func (k *callers) response(c net.Conn, buf []byte) (int, error) {
-	got := 0
-	for {
-		n, err := c.Read(buf[got:])
-		got += n
-		if i := bytes.Index(buf[:got], []byte("\r\n\r\n")); i >= 0 {
-			length, err := k.tally.head(buf[:i+2])
-			if err != nil {
-				return got, err
-			}
-			left := int64(length - (got - i - 4))
-			if left > 0 {
-				_, err = io.CopyN(io.Discard, c, left)
-			}
-			return i + 4 + length, err
-		}
-		if err != nil {
-			return got, err
-		}
-		if got == len(buf) {
-			return got, fmt.Errorf("a response head without an end")
-		}
+func (c *client) dial() error {
+	conn, err := c.k.g.dial(context.Background())
+	if err != nil {
+		return err
 	}
+	c.answers.reader = reader{tally: c.tally, ping: c.ping}
+	if c.tls == nil {
+		c.conn = conn
+		return nil
+	}
+	t, err := secure(conn, c.tls, c.raw)
+	if err != nil {
+		return err
+	}
+	c.conn = t
+	cs := t.ConnectionState()
+	if err := agreed(&cs); err != nil {
+		return err
+	}
+	if cs.DidResume && !c.k.g.aim.Scenario.Resume {
+		return errResumed
+	}
+	c.resumed = cs.DidResume
+	return nil
+}
+
+// hangUp closes the connection, if one is open.
+func (c *client) hangUp() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}
+
+// answers reads whole answers from a connection.
+type answers struct {
+	reader
+	buf []byte
+}
+
+// answersBuffer has room for a head of the greatest size, and more.
+const answersBuffer = 128 << 10
+
+// read reads n answers, and calls done with the size of each.
+func (a *answers) read(c net.Conn, n int, done func(size int)) error {
+	for have := 0; n > 0; {
+		m, err := c.Read(a.buf[have:])
+		b := a.buf[:have+m]
+		for len(b) > 0 {
+			if n == 0 {
+				return fmt.Errorf("%w: an answer that nobody asked for", errTarget)
+			}
+			took, whole, bad := a.reader.read(b)
+			if bad != nil {
+				return bad
+			}
+			b = b[took:]
+			if whole {
+				done(a.size)
+				a.size = 0
+				n--
+			} else if took == 0 {
+				break
+			}
+		}
+		if n > 0 && err != nil {
+			return err
+		}
+		have = copy(a.buf, b)
+	}
+	return nil
 }

@@ -158,6 +158,12 @@ func version(name string, args ...string) string {
 	return strings.TrimSpace(line)
 }
 
+// built says whether a program, asked by flag, tells that it has a part.
+func built(name, flag, part string) bool {
+	out, err := exec.Command(name, flag).CombinedOutput()
+	return err == nil && bytes.Contains(out, []byte(part))
+}
+
 // look finds a program, also where Debian keeps those for root.
 func look(name string) (string, error) {
 	for _, dir := range []string{"", "/usr/sbin/", "/usr/local/sbin/"} {

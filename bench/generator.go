@@ -22,6 +22,8 @@ type Aim struct {
 	Pipeline int
 	// Loops is the number of the generator's event loops; 0: one.
 	Loops int
+	// Trust is what targets are believed by, in scenarios over TLS.
+	Trust *Trust
 }
 
 // patience is how long an answer may take before the generator gives the target up.
@@ -56,8 +58,10 @@ func NewGenerator(ctx context.Context, aim Aim) (*Generator, error) {
 		aim.Loops = aim.Conns
 	}
 	g := &Generator{aim: aim, epoch: time.Now(), failed: make(chan error, 1), stop: make(chan struct{})}
-	switch aim.Scenario.Load {
-	case PerConn, PerConnPP:
+	switch sc := &g.aim.Scenario; {
+	case sc.secure() && aim.Trust == nil:
+		return nil, errNoTrust
+	case sc.perConn() || sc.secure():
 		// A first one tells at once if nobody is there.
 		c, err := g.dial(ctx)
 		if err != nil {
@@ -65,7 +69,7 @@ func NewGenerator(ctx context.Context, aim Aim) (*Generator, error) {
 		}
 		c.Close()
 		g.parts = append(g.parts, newCallers(g))
-	case Datagrams:
+	case sc.Load == Datagrams:
 		for i := range aim.Loops {
 			d, err := newDatagrams(ctx, g, aim.Conns*(i+1)/aim.Loops-aim.Conns*i/aim.Loops)
 			if err != nil {
@@ -147,6 +151,9 @@ func (g *Generator) Measure(ctx context.Context, warm, d time.Duration, edge fun
 	if err == nil && sum.requests == 0 && g.aim.Scenario.Load != Idle {
 		err = fmt.Errorf("%s answered nothing in %v", g.aim.Address, elapsed.Round(time.Millisecond))
 	}
+	if err == nil && g.aim.Scenario.Resume && float64(sum.resumed) < minResumed*float64(sum.requests) {
+		err = fmt.Errorf("%w: only %d of %d connections were resumed by their tickets", errTarget, sum.resumed, sum.requests)
+	}
 	return sum, elapsed, err
 }
 
@@ -157,6 +164,9 @@ func (g *Generator) sum() *tally {
 	}
 	return sum
 }
+
+// minResumed is the share of connections that a target has to resume where that is measured.
+const minResumed = 0.95
 
 // idlePoll is how often it is looked whether every idle connection has had its answer.
 const idlePoll = 5 * time.Millisecond

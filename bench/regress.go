@@ -67,7 +67,7 @@ func Regress(ctx context.Context, s *Suite, self, base, head string, cores, loop
 		}
 	}
 	r := NewResult("", rig)
-	s.Origin, s.Targets, s.Chain = rig.Origin, rig.Targets, rig.Chain
+	s.Origin, s.Targets, s.Chain, s.Trust = rig.Origin, rig.Targets, rig.Chain, rig.Trust
 	if err := s.Run(ctx, r); err != nil {
 		return nil, err
 	}

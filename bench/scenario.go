@@ -14,6 +14,9 @@ const (
 	HTTP Protocol = "http"
 	TCP  Protocol = "tcp" // L4: bytes are relayed, whatever they mean
 	UDP  Protocol = "udp" // L4: datagrams are
+	// TLS ends at the target in both; what it passes on is in clear.
+	HTTPS Protocol = "https"
+	TLS   Protocol = "tls" // L4: bytes are relayed, whatever they mean
 )
 
 // Load is what the generator does with its connections.
@@ -39,6 +42,8 @@ type Scenario struct {
 	Upload   int // bytes of the body that is sent
 	Conns    int // connections, unless the caller says otherwise
 	Burst    int // datagrams that a flow sends one after the other before it waits for their answers
+	// Resume says that connections are resumed by tickets (RFC 8446, section 2.2); the others have full handshakes.
+	Resume bool
 	// Chain says that targets run their filters: requests have Headers, lines with CRLF that the suite fills in.
 	Chain   bool
 	Headers string
@@ -67,8 +72,12 @@ var Scenarios = []Scenario{
 	{Name: "tcp-pingpong", About: "64 bytes there and back through an L4 relay", Protocol: TCP, Load: PingPong, Conns: 64},
 	{Name: "tcp-bulk", About: "1 MiB answers through an L4 relay", Protocol: TCP, Load: KeepAlive, Answer: 1 << 20, Conns: 16},
 	{Name: "tcp-close", About: "an L4 session for each 64 bytes there and back", Protocol: TCP, Load: PerConnPP, Conns: 32},
-	{Name: "https-keepalive", About: "http-keepalive over TLS", Protocol: HTTP, Missing: "it needs https listeners"},
-	{Name: "https-close", About: "http-close over TLS, full handshakes", Protocol: HTTP, Missing: "it needs https listeners"},
+	{Name: "https-keepalive", About: "http-keepalive over TLS", Protocol: HTTPS, Load: KeepAlive, Answer: smallAnswer, Conns: 64, Beside: "http-keepalive"},
+	{Name: "https-close", About: "http-close over TLS, with full handshakes: 1.3, ECDSA on P-256, X25519", Protocol: HTTPS, Load: PerConn, Answer: smallAnswer,
+		Conns: 32, Beside: "http-close", Unlike: ticketsUnlike},
+	{Name: "https-resume", About: "the same, resumed by tickets", Protocol: HTTPS, Load: PerConn, Answer: smallAnswer, Conns: 32, Resume: true, Beside: "http-close"},
+	{Name: "https-1m", About: "http-1m over TLS, AES-128-GCM", Protocol: HTTPS, Load: KeepAlive, Answer: 1 << 20, Conns: 16, Beside: "http-1m"},
+	{Name: "tls-bulk", About: "1 MiB answers through an L4 relay at which TLS ends", Protocol: TLS, Load: KeepAlive, Answer: 1 << 20, Conns: 16, Beside: "tcp-bulk"},
 	{Name: "h2-keepalive", About: "http-keepalive over HTTP/2", Protocol: HTTP, Missing: "it needs HTTP/2"},
 	{Name: "udp-pps", About: "64-byte datagrams of 1,000 flows through an L4 relay, four at a time of a flow", Protocol: UDP, Load: Datagrams, Conns: 1000, Burst: datagramBurst},
 	{Name: "udp-single", About: "the same, one at a time of a flow", Protocol: UDP, Load: Datagrams, Conns: 1000, Burst: 1},
@@ -131,6 +140,12 @@ func common(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// secure says that it is over TLS.
+func (s *Scenario) secure() bool { return s.Protocol == HTTPS || s.Protocol == TLS }
+
+// perConn says that each request has a connection of its own.
+func (s *Scenario) perConn() bool { return s.Load == PerConn || s.Load == PerConnPP }
 
 // request is what is sent, once for each exchange, to a target at host.
 func (s *Scenario) request(host string) []byte {

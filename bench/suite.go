@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ type Target struct {
 	// reason that No tells.
 	HTTP, TCP, UDP string
 	No             string
+	// HTTPS and TLS are those at which TLS ends; empty: it has none, for the reason that NoTLS tells.
+	HTTPS, TLS, NoTLS string
 	// Chain is the address of its HTTP listener with the filters of http-chain; empty: it has none, for the reason that
 	// NoChain tells. Bare says that what listens there has no filters, and is measured all the same.
 	Chain, NoChain string
@@ -40,6 +43,10 @@ func (t *Target) address(sc *Scenario) (address, why string) {
 		return t.HTTP, t.No
 	case sc.Protocol == UDP:
 		return t.UDP, t.No
+	case sc.Protocol == HTTPS:
+		return t.HTTPS, t.NoTLS
+	case sc.Protocol == TLS:
+		return t.TLS, cmp.Or(t.NoTLS, t.No)
 	}
 	return t.TCP, t.No
 }
@@ -72,6 +79,7 @@ type Suite struct {
 	Targets   []Target
 	Origin    string // its address, for the measurement without a target
 	Chain     *Chain // what Targets with filters were given
+	Trust     *Trust // what Targets that speak TLS are believed by
 	Rounds    int
 	Warm      time.Duration
 	Duration  time.Duration // of a round, without Warm
@@ -115,7 +123,7 @@ func (s *Suite) Run(ctx context.Context, r *Result) error {
 		if len(able) == 0 {
 			continue
 		}
-		if sc.Load != Idle {
+		if sc.Load != Idle && !sc.secure() { // the origin speaks no TLS
 			var err error
 			if direct, err = s.direct(ctx, sc); err != nil {
 				return fmt.Errorf("%s without a target: %w", sc.Name, err)
@@ -177,12 +185,17 @@ func (s *Suite) steps() (n int) {
 }
 
 // prove sees to it, before anything is measured, that the filters do what they are measured for: a chain that lets
-// everything through is a fast one.
+// everything through is a fast one; and that all targets speak the same TLS.
 func (s *Suite) prove(ctx context.Context) error {
 	for _, sc := range s.Scenarios {
 		for i := range s.Targets {
 			t := &s.Targets[i]
 			address, _ := t.address(&sc)
+			if sc.secure() && address != "" {
+				if err := s.Trust.prove(ctx, &sc, address); err != nil {
+					return fmt.Errorf("%s on %s: %w", sc.Name, t.Name, err)
+				}
+			}
 			if !sc.Chain || t.Bare || address == "" {
 				continue
 			}
@@ -241,7 +254,7 @@ func (s *Suite) measure(ctx context.Context, sc Scenario, t *Target, rate, done,
 	}
 	before, _ := memory(t.PIDs)
 	address, _ := t.address(&sc)
-	g, err := NewGenerator(ctx, Aim{Scenario: sc, Address: address, Conns: out.Conns, Rate: rate, Pipeline: s.Pipeline, Loops: s.Loops})
+	g, err := NewGenerator(ctx, Aim{Scenario: sc, Address: address, Conns: out.Conns, Rate: rate, Pipeline: s.Pipeline, Loops: s.Loops, Trust: s.Trust})
 	if err != nil {
 		return out, err
 	}
@@ -349,9 +362,12 @@ func (s *Suite) judge(sc Scenario, out *Sample) {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("%.2f %% of the datagrams were not answered", share*100))
 	}
 	switch {
-	case out.GeneratorBusy >= 0.95*float64(max(s.Loops, 1)) && out.TargetBusy < 0.9*cores && sc.Load != PerConn && sc.Load != PerConnPP:
+	case out.GeneratorBusy >= 0.95*float64(max(s.Loops, 1)) && out.TargetBusy < 0.9*cores && !sc.perConn() && !sc.secure():
 		out.Warnings = append(out.Warnings, fmt.Sprintf("the generator was the bottleneck (busy %.0f %%, the target %.0f %%): the throughput is not the target's",
 			out.GeneratorBusy*100, out.TargetBusy*100))
+	case sc.secure() && out.GeneratorBusy > out.TargetBusy && out.TargetBusy < 0.9*cores:
+		out.Warnings = append(out.Warnings, fmt.Sprintf("the target was busy for %.0f %% only, the generator, which speaks TLS too, for %.0f %%: the throughput is not the target's",
+			out.TargetBusy*100, out.GeneratorBusy*100))
 	case out.Direct > 0 && out.Throughput > 0.9*out.Direct && out.TargetBusy < 0.9*cores:
 		out.Warnings = append(out.Warnings, fmt.Sprintf("generator and origin alone reach %.0f/s, hardly more than through the target: the throughput is not the target's", out.Direct))
 	}

@@ -27,6 +27,7 @@ type tally struct {
 	requests uint64
 	bytes    uint64
 	lost     uint64 // datagrams that were not answered: no error, they may be
+	resumed  uint64 // requests on connections that a ticket had resumed
 	errors   map[string]uint64
 	latency  *hdrhistogram.Histogram
 	slip     *hdrhistogram.Histogram // how late requests were sent through the generator's own fault
@@ -39,7 +40,7 @@ func newTally() *tally {
 func (t *tally) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.requests, t.bytes, t.lost = 0, 0, 0
+	t.requests, t.bytes, t.lost, t.resumed = 0, 0, 0, 0
 	clear(t.errors)
 	t.latency.Reset()
 	t.slip.Reset()
@@ -72,6 +73,12 @@ func (t *tally) lose(n int) {
 	t.mu.Unlock()
 }
 
+func (t *tally) resume() {
+	t.mu.Lock()
+	t.resumed++
+	t.mu.Unlock()
+}
+
 // into adds t to sum, which is the caller's alone.
 func (t *tally) into(sum *tally) {
 	t.mu.Lock()
@@ -79,6 +86,7 @@ func (t *tally) into(sum *tally) {
 	sum.requests += t.requests
 	sum.bytes += t.bytes
 	sum.lost += t.lost
+	sum.resumed += t.resumed
 	for k, n := range t.errors {
 		sum.errors[k] += n
 	}

@@ -210,7 +210,7 @@ func measure(cmd *cobra.Command, f *benchFlags, s *bench.Suite, origin string, s
 		return &exitError{exitFailed, err}
 	}
 	r := bench.NewResult(revision(), rig)
-	s.Origin, s.Targets, s.Chain = rig.Origin, rig.Targets, rig.Chain
+	s.Origin, s.Targets, s.Chain, s.Trust = rig.Origin, rig.Targets, rig.Chain, rig.Trust
 	watch, clear := progressLine(os.Stderr)
 	s.Watch = watch
 	if err := s.Run(ctx, r); err != nil {
