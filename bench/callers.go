@@ -45,7 +45,7 @@ func (k *callers) start() {
 		sc := &k.g.aim.Scenario
 		c := &client{k: k, answers: answers{reader: reader{tally: k.tally, ping: sc.Load == PerConnPP}, buf: make([]byte, answersBuffer)}}
 		if sc.secure() {
-			c.tls, c.raw = k.g.aim.Trust.config(sc.cache()), make([]byte, rawBuffer)
+			c.tls = k.g.aim.Trust.config(sc.cache())
 		}
 		k.g.spawn(c.run)
 	}
@@ -56,14 +56,10 @@ type client struct {
 	answers
 	k    *callers
 	tls  *tls.Config // nil: in clear
-	raw  []byte      // for what comes before it is decrypted
 	conn net.Conn    // nil: none is open
 	// resumed says that the last connection was, by a ticket.
 	resumed bool
 }
-
-// rawBuffer takes some records, of 16 KiB at most (RFC 8446, section 5.1), at a time.
-const rawBuffer = 64 << 10
 
 func (c *client) run() {
 	k := c.k
@@ -136,21 +132,19 @@ func (c *client) dial() error {
 		return err
 	}
 	c.answers.reader = reader{tally: c.tally, ping: c.ping}
+	c.conn = conn
 	if c.tls == nil {
-		c.conn = conn
 		return nil
 	}
-	t, err := secure(conn, c.tls, c.raw)
-	if err != nil {
-		return err
-	}
+	t := tls.Client(conn, c.tls)
 	c.conn = t
-	cs := t.ConnectionState()
-	if err := agreed(&cs); err != nil {
+	_ = t.SetDeadline(time.Now().Add(patience))
+	if err := t.Handshake(); err != nil {
 		return err
 	}
-	if cs.DidResume && !c.k.g.aim.Scenario.Resume {
-		return errResumed
+	cs := t.ConnectionState()
+	if err := c.k.g.aim.Scenario.agreed(&cs); err != nil {
+		return err
 	}
 	c.resumed = cs.DidResume
 	return nil

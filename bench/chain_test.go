@@ -149,12 +149,7 @@ func TestChainOfPeers(t *testing.T) {
 				t.Skip(err)
 			}
 			target := func(rate int) (*Chain, string) {
-				r := &Rig{Origin: testOrigin(t), dir: t.TempDir(), Versions: map[string]string{}, Absent: map[string]string{}}
-				t.Cleanup(r.Close)
-				must(t, os.Chmod(r.dir, 0o755))
-				var err error
-				r.Chain, err = newChain()
-				must(t, err)
+				r := testRig(t)
 				r.Chain.rate = rate
 				must(t, p.start(r, t.Context(), 1))
 				return r.Chain, r.Targets[0].Chain
@@ -179,11 +174,7 @@ func TestChainOfHAProxyKnowsExpiry(t *testing.T) {
 	if _, err := look("haproxy"); err != nil {
 		t.Skip(err)
 	}
-	r := &Rig{Origin: testOrigin(t), dir: t.TempDir(), Versions: map[string]string{}}
-	t.Cleanup(r.Close)
-	var err error
-	r.Chain, err = newChain()
-	must(t, err)
+	r := testRig(t)
 	must(t, r.HAProxy(t.Context(), 1))
 	for _, at := range []struct {
 		expires time.Duration

@@ -10,15 +10,21 @@ import (
 	"time"
 )
 
-// Every scenario that can be run measures something against the origin itself, and nothing fails.
+// Every scenario that can be run measures something against the origin itself, or TLS before it, and nothing fails.
 func TestScenariosAgainstTheOrigin(t *testing.T) {
 	address := testOrigin(t)
+	secured := terminating(t, address, asItIs)
 	for _, sc := range Scenarios {
 		t.Run(sc.Name, func(t *testing.T) {
 			if sc.Missing != "" {
 				t.Skip("no target can do it: " + sc.Missing)
 			}
-			sum, err := measured(t, sc.Name, address, Aim{Conns: 8}, 100*time.Millisecond)
+			aim := Aim{Conns: 8}
+			at := address
+			if sc.secure() {
+				at, aim.Trust = secured.address, secured.trust
+			}
+			sum, err := measuredSome(t, sc.Name, at, aim)
 			must(t, err)
 			if len(sum.errors) > 0 {
 				t.Errorf("errors: %v", sum.errors)

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"time"
 )
 
 // What all targets have to agree to, so that all do the same work. X25519, though Go and OpenSSL from 3.5 on prefer
@@ -44,19 +42,24 @@ func (s *Scenario) cache() tls.ClientSessionCache {
 	return forgetful{}
 }
 
-// agreed says whether a handshake came to what is to be measured.
-func agreed(cs *tls.ConnectionState) error {
-	if cs.Version == tlsVersion && cs.CipherSuite == tlsSuite && cs.CurveID == tlsCurve {
-		return nil
-	}
+// agreed says whether a handshake came to what is to be measured. The share of those that resume is another matter.
+func (s *Scenario) agreed(cs *tls.ConnectionState) error {
 	say := func(version, suite uint16, curve tls.CurveID) string {
 		return fmt.Sprintf("%s, %s and %v", tls.VersionName(version), tls.CipherSuiteName(suite), curve)
 	}
-	return fmt.Errorf("%w: it negotiates %s, not %s", errTarget, say(cs.Version, cs.CipherSuite, cs.CurveID), say(tlsVersion, tlsSuite, tlsCurve))
+	switch {
+	case cs.Version != tlsVersion, cs.CipherSuite != tlsSuite, cs.CurveID != tlsCurve:
+		return fmt.Errorf("%w: it negotiates %s, not %s", errTarget, say(cs.Version, cs.CipherSuite, cs.CurveID), say(tlsVersion, tlsSuite, tlsCurve))
+	case cs.DidResume && !s.Resume:
+		return fmt.Errorf("%w: it resumed a session where a full handshake is measured", errTarget)
+	}
+	return nil
 }
 
-// errResumed is of connections that were resumed where the full handshake is what is measured.
-var errResumed = fmt.Errorf("%w: a full handshake was asked for, and a session was resumed", errTarget)
+// ticketsUnlike says what targets do otherwise in full handshakes.
+var ticketsUnlike = map[string]string{
+	"sluice": "sends one session ticket with each handshake; the peers' OpenSSL sends two",
+}
 
 // errNoTrust is of runs that know nothing by which a certificate could be verified.
 var errNoTrust = errors.New("no authority is known by which certificates of targets could be verified")
@@ -73,80 +76,40 @@ func (t *Trust) prove(ctx context.Context, sc *Scenario, address string) error {
 	for i := range 2 {
 		cs, err := t.ask(ctx, sc, address, config)
 		if err != nil {
-			return err
-		}
-		if err := agreed(cs); err != nil {
-			return err
+			return fmt.Errorf("a first request over TLS: %w", err)
 		}
 		if sc.Resume && i == 1 && !cs.DidResume {
-			return fmt.Errorf("%w: it does not resume the session of its own ticket", errTarget)
-		}
-		if !sc.Resume && cs.DidResume {
-			return errResumed
+			return errors.New("it does not resume the session of its own ticket")
 		}
 	}
 	return nil
 }
 
-// ask sends one request on a connection of its own, whose answer the tickets come with.
+// ask sends one request on a connection of its own. The tickets come with its answer.
 func (t *Trust) ask(ctx context.Context, sc *Scenario, address string, config *tls.Config) (*tls.ConnectionState, error) {
-	d := tls.Dialer{NetDialer: &net.Dialer{}, Config: config}
+	d := tls.Dialer{Config: config}
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errTarget, err)
+		return nil, err
 	}
 	defer c.Close()
+	cs := c.(*tls.Conn).ConnectionState()
+	if err := sc.agreed(&cs); err != nil {
+		return nil, err
+	}
 	deadline, _ := ctx.Deadline()
 	_ = c.SetDeadline(deadline)
 	small := *sc
 	small.Answer = smallAnswer
 	if _, err := c.Write(small.request(address)); err != nil {
-		return nil, fmt.Errorf("%w: %w", errTarget, err)
-	}
-	a := &answers{reader: reader{tally: newTally()}, buf: make([]byte, answersBuffer)}
-	err = a.read(c, 1, func(int) {})
-	if err == nil && len(a.tally.errors) > 0 {
-		err = errors.New(errorList(a.tally.errors))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errTarget, err)
-	}
-	cs := c.(*tls.Conn).ConnectionState()
-	return &cs, nil
-}
-
-// bulkConn reads what has come of a TLS connection in one system call, where crypto/tls makes two for each record.
-type bulkConn struct {
-	net.Conn
-	buf        []byte
-	start, end int
-}
-
-func (b *bulkConn) Read(p []byte) (int, error) {
-	if b.start == b.end {
-		n, err := b.Conn.Read(b.buf)
-		if n == 0 {
-			return 0, err
-		}
-		b.start, b.end = 0, n
-	}
-	n := copy(p, b.buf[b.start:b.end])
-	b.start += n
-	return n, nil
-}
-
-// secure does the handshake of a connection that is dialled.
-func secure(c net.Conn, config *tls.Config, buf []byte) (*tls.Conn, error) {
-	t := tls.Client(&bulkConn{Conn: c, buf: buf}, config)
-	_ = c.SetDeadline(time.Now().Add(patience))
-	if err := t.Handshake(); err != nil {
-		c.Close()
 		return nil, err
 	}
-	return t, nil
-}
-
-// ticketsUnlike says what targets do otherwise in full handshakes.
-var ticketsUnlike = map[string]string{
-	"sluice": "sends one session ticket with each handshake; the peers' OpenSSL sends two",
+	a := &answers{reader: reader{tally: newTally()}, buf: make([]byte, answersBuffer)}
+	if err := a.read(c, 1, func(int) {}); err != nil {
+		return nil, err
+	}
+	if len(a.tally.errors) > 0 {
+		return nil, errors.New(errorList(a.tally.errors))
+	}
+	return &cs, nil
 }

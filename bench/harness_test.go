@@ -3,10 +3,12 @@ package bench
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +37,19 @@ func testOrigin(t testing.TB) string {
 	must(t, err)
 	t.Cleanup(o.Stop)
 	return address
+}
+
+// testRig is a rig whose origin is in this process, for the time of the test.
+func testRig(t testing.TB) *Rig {
+	t.Helper()
+	r := &Rig{Origin: testOrigin(t), dir: t.TempDir(), Versions: map[string]string{}, Absent: map[string]string{}}
+	t.Cleanup(r.Close)
+	must(t, os.Chmod(r.dir, 0o755)) // nginx's workers are somebody else
+	var err error
+	r.Chain, err = newChain()
+	must(t, err)
+	must(t, r.certify())
+	return r
 }
 
 // serve runs a server for the time of the test, a goroutine a connection.
@@ -101,6 +116,29 @@ func answering(t testing.TB, answer func(n int) string) string {
 
 func response(status, body string) string {
 	return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+}
+
+// measuredSome is a measurement that goes on until something was answered.
+func measuredSome(t testing.TB, name, address string, aim Aim) (*tally, error) {
+	t.Helper()
+	aim.Scenario, aim.Address = scenario(t, name), address
+	g, err := NewGenerator(context.Background(), aim)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	sum, _, err := g.Measure(ctx, 0, patience, func() {}, func(_ float64, sum *tally) {
+		if sum.requests > 0 || aim.Scenario.Load == Idle {
+			cancel(enough)
+		}
+	})
+	if err == enough {
+		err = nil
+	}
+	return sum, err
 }
 
 // measured is one measurement of a target that the test serves.

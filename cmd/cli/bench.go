@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -104,12 +106,12 @@ func benchRun() *cobra.Command {
 	var f benchFlags
 	var list bool
 	var t bench.Target
-	var origin string
+	var origin, authority string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Measure one proxy",
-		Long: "Measure one proxy: this one, or whatever listens at --http, --tcp and --udp and passes on to the origin, which\n" +
-			"this command starts at --origin:\n\n" +
+		Long: "Measure one proxy: this one, or whatever listens at --http, --https, --tcp, --tls and --udp and passes on to\n" +
+			"the origin, which this command starts at --origin:\n\n" +
 			"  sluice bench run\n" +
 			"  sluice bench run --http 127.0.0.1:80 --origin 127.0.0.1:9000 --scenario http-keepalive --rate 50%,90%",
 		Args: cobra.NoArgs,
@@ -128,14 +130,25 @@ func benchRun() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			outside := t.HTTP != "" || t.TCP != "" || t.UDP != ""
+			outside := t.HTTP != "" || t.TCP != "" || t.UDP != "" || t.HTTPS != "" || t.TLS != ""
 			if outside && origin == "" {
 				return &exitError{exitUsage, errors.New("where does the proxy expect its origin? --origin says where to start it")}
+			}
+			var trust *bench.Trust
+			if address := cmp.Or(t.HTTPS, t.TLS); address != "" {
+				host, _, err := net.SplitHostPort(address)
+				if err != nil || authority == "" {
+					return &exitError{exitUsage, errors.New("--https and --tls are host:port, and --ca the file of who signed that host's certificate")}
+				}
+				if trust, err = bench.ReadTrust(authority, host); err != nil {
+					return &exitError{exitFailed, err}
+				}
 			}
 			return measure(cmd, &f, s, origin, func(ctx context.Context, r *bench.Rig) error {
 				if !outside {
 					return r.Sluice(ctx, "sluice", self(), f.cores)
 				}
+				r.Trust = trust
 				if warning := r.Outside(t); warning != "" {
 					fmt.Fprintln(cmd.ErrOrStderr(), "sluice:", warning)
 				}
@@ -149,6 +162,9 @@ func benchRun() *cobra.Command {
 	fl.StringVar(&t.HTTP, "http", "", "`host:port` of the proxy's HTTP listener")
 	fl.StringVar(&t.TCP, "tcp", "", "`host:port` of the proxy's TCP listener")
 	fl.StringVar(&t.UDP, "udp", "", "`host:port` of the proxy's UDP listener")
+	fl.StringVar(&t.HTTPS, "https", "", "`host:port` of the proxy's HTTPS listener")
+	fl.StringVar(&t.TLS, "tls", "", "`host:port` at which TLS ends and bytes are relayed")
+	fl.StringVar(&authority, "ca", "", "`file` (PEM) of the authority of the proxy's certificate, which is for the host of --https and --tls")
 	fl.StringVar(&origin, "origin", "", "`host:port` where the proxy expects its origin")
 	fl.StringVar(&t.Name, "name", "target", "what to call the proxy")
 	fl.IntSliceVar(&t.PIDs, "pid", nil, "the proxy's processes, if its listener does not tell")
