@@ -1,12 +1,21 @@
 package cli
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/bench"
 )
@@ -24,8 +33,8 @@ func runBench(t *testing.T, status int, args ...string) string {
 func TestBenchRun(t *testing.T) {
 	dir := t.TempDir()
 	file, history, page := filepath.Join(dir, "r.json"), filepath.Join(dir, "h.jsonl"), filepath.Join(dir, "r.html")
-	out := runBench(t, 0, "run", "-s", "http-keepalive,http-chain,tcp-pingpong,h2-keepalive", "--duration", "300ms", "--rate", "1000", "-o", file, "--history", history)
-	for _, want := range []string{"http-keepalive\n", "http-keepalive@1000/s\n", "tcp-pingpong\n", "CPU µs/req", "CPU over http-keepalive, each its own: sluice ", "not possible: it needs HTTP/2"} {
+	out := runBench(t, 0, "run", "-s", "http-keepalive,http-chain,tcp-pingpong,https-keepalive,https-resume,tls-bulk,h2-keepalive", "--duration", "300ms", "--rate", "1000", "-o", file, "--history", history)
+	for _, want := range []string{"http-keepalive\n", "http-keepalive@1000/s\n", "tcp-pingpong\n", "https-keepalive\n", "https-resume\n", "tls-bulk\n", "CPU µs/req", "CPU over http-keepalive, each its own: sluice ", "not possible: it needs HTTP/2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -60,10 +69,62 @@ func TestBenchWrongUse(t *testing.T) {
 	if out := runBench(t, 2, "run", "-s", "http-keepaliv"); !strings.Contains(out, `did you mean http-keepalive`) {
 		t.Error(out)
 	}
-	for _, args := range [][]string{{"run", "--http", "127.0.0.1:1"}, {"run", "--rate", "fast"}, {"run", "--rounds", "0"}, {"compare", "x"}, {"regress"}} {
+	for _, args := range [][]string{{"run", "--http", "127.0.0.1:1"},
+		{"run", "--https", "127.0.0.1:1", "--origin", "127.0.0.1:2"}, {"run", "--tls", "127.0.0.1", "--ca", "x.pem", "--origin", "127.0.0.1:2"},
+		{"run", "--rate", "fast"}, {"run", "--rounds", "0"}, {"compare", "x"}, {"regress"}} {
 		runBench(t, 2, args...)
 	}
 	runBench(t, 1, "compare", "missing.json", "missing.json")
+	runBench(t, 1, "run", "--tls", "127.0.0.1:1", "--ca", "missing.pem", "--origin", "127.0.0.1:2")
+}
+
+// A proxy that was started by somebody else is measured over TLS too, if its certificate is good for its address.
+func TestBenchOutsideOverTLS(t *testing.T) {
+	dir := t.TempDir()
+	origin, https, tls := freePort(t), freePort(t), freePort(t)
+	good, other, file := filepath.Join(dir, "good.pem"), filepath.Join(dir, "other.pem"), filepath.Join(dir, "sluice.yaml")
+	selfSigned(t, good)
+	selfSigned(t, other)
+	must(t, os.WriteFile(file, fmt.Appendf(nil, `listeners:
+  - {name: https, address: "%s", protocol: https, routes: all, tls: {certificates: [{cert: "%[2]s"}]}}
+  - {name: tls, address: "%[3]s", protocol: tls, cluster: origin, tls: {certificates: [{cert: "%[2]s"}]}}
+routes: {all: [{match: {path_prefix: /}, cluster: origin}]}
+clusters: [{name: origin, endpoints: [{address: "%[4]s"}]}]
+`, https, good, tls, origin), 0o644))
+	launch(t, "run", "-c", file)
+	eventually(t, "the proxy listens", func() bool {
+		c, err := net.Dial("tcp", tls)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	args := func(ca string) []string {
+		return []string{"run", "--https", https, "--tls", tls, "--ca", ca, "--origin", origin, "-s", "https-close,tls-bulk,http-close", "--duration", "300ms"}
+	}
+	out := runBench(t, 0, args(good)...)
+	for _, want := range []string{"https-close\n", "tls-bulk\n", "not possible: no address was given for this protocol"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if out := runBench(t, 1, args(other)...); !strings.Contains(out, "https-close on target: ") || !strings.Contains(out, "certificate") {
+		t.Errorf("of another authority: %s", out)
+	}
+}
+
+// selfSigned writes a certificate for 127.0.0.1, and its key, into a file.
+func selfSigned(t *testing.T, file string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	must(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	must(t, err)
+	pair := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
+	must(t, os.WriteFile(file, pair, 0o600))
 }
 
 // A target that is not there: one line with the cause; what was measured before it was gone is kept, and marked.
