@@ -15,8 +15,10 @@ import (
 
 // Config is the engine's part of the configuration.
 type Config struct {
-	// Loops is the number of event loops; 0: one for each CPU that the process may use.
+	// Loops is the number of event loops; 0: one for each CPU that Affinity lists, or else that the process may use.
 	Loops int `yaml:"loops"`
+	// Affinity is where they run: auto, none (the default) or a CPU for each.
+	Affinity Affinity `yaml:"affinity"`
 	// MaxConn bounds the accepted connections that are open at a time; those beyond wait in the kernel's backlog. 0:
 	// seven eighths of the file descriptors that the process may open.
 	MaxConn int `yaml:"maxconn"`
@@ -26,14 +28,18 @@ type Config struct {
 	Memory Size `yaml:"memory"`
 }
 
+// maxLoops bounds the loops: their memory, and what steers connections to them.
+const maxLoops = 1024
+
 // minShare is the least that a loop can do with: a few stalled bodies.
 const minShare = 1 << 20
 
 // Validate reports what is wrong with c, by the path of the key.
 func (c Config) Validate(report func(path, message string)) {
-	if c.Loops < 0 || c.Loops > 1024 {
-		report("loops", fmt.Sprintf("%d loops: 0 (one per CPU) to 1024", c.Loops))
+	if c.Loops < 0 || c.Loops > maxLoops {
+		report("loops", fmt.Sprintf("%d loops: 0 (one per CPU) to %d", c.Loops, maxLoops))
 	}
+	c.Affinity.validate(c.Loops, report)
 	if c.MaxConn < 0 {
 		report("maxconn", "must not be negative")
 	}
@@ -43,15 +49,19 @@ func (c Config) Validate(report func(path, message string)) {
 }
 
 func (c Config) loops() int {
-	if c.Loops == 0 {
-		return runtime.GOMAXPROCS(0)
+	switch {
+	case c.Loops != 0:
+		return c.Loops
+	case len(c.Affinity.CPUs) != 0:
+		return len(c.Affinity.CPUs)
 	}
-	return c.Loops
+	return runtime.GOMAXPROCS(0)
 }
 
 // Engine is the set of loops of a process.
 type Engine struct {
 	loops   []*Loop
+	cpus    []int // of the loops, if they are pinned
 	log     *slog.Logger
 	maxConn int64
 	memory  int64

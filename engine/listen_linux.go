@@ -138,6 +138,9 @@ func (ln *Listener) bind(a *Addr) error {
 		}
 		ln.add(l, fd)
 	}
+	if err := ln.engine.steer(ln.acceptors[0].fd); err != nil {
+		ln.engine.log.Warn("connections are spread by hash, not by the CPU that receives them", "listener", ln.address, "error", err)
+	}
 	return nil
 }
 

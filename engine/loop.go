@@ -36,6 +36,7 @@ type Loop struct {
 	spare    []waiting
 	draining bool
 	stopped  bool
+	unpinned *unix.CPUSet // where its thread ran before it was pinned; nil: it is not
 	count    Counters
 	date     [len(httpDate)]byte
 	dateAt   int64
@@ -78,7 +79,7 @@ func newLoop(e *Engine, id int, share int64) (*Loop, error) {
 // run serves the loop until stop. It keeps its thread, so that it stays on the CPU that has its data in its caches.
 func (l *Loop) run() {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	defer l.release()
 	for !l.stopped {
 		l.turn(l.poller.wait(len(l.again) == 0))
 	}

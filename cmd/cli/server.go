@@ -82,7 +82,11 @@ func start(f *File, log *slog.Logger) (*server, error) {
 		return nil, err
 	}
 	s.engine.Start()
-	if err := s.apply(f); err != nil {
+	err = s.pin(f.Engine.Affinity)
+	if err == nil {
+		err = s.apply(f)
+	}
+	if err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -114,7 +118,7 @@ func (s *server) apply(f *File) error {
 		prev = &snapshot{file: &File{}}
 	} else if s.draining.Load() {
 		return errors.New("the edge is draining")
-	} else if f.Engine != prev.file.Engine || f.TLS != prev.file.TLS {
+	} else if !reflect.DeepEqual(f.Engine, prev.file.Engine) || f.TLS != prev.file.TLS {
 		s.log.Warn("engine settings, and the bounds of tls, take effect at the next start", "running", prev.file.Engine)
 	}
 	next, err := s.build(f, prev)

@@ -25,6 +25,11 @@ type Opener interface {
 	Open(key string, more any) any
 }
 
+// Lister is an encoding.TextUnmarshaler that may be a list as well: List returns a pointer to what that is decoded into.
+type Lister interface {
+	List() any
+}
+
 type decoder struct {
 	doc     *Document
 	more    any // for Openers
@@ -87,6 +92,11 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
 		return
 	}
 	_, null := n.(*ast.NullNode)
+	if l, ok := v.Addr().Interface().(Lister); ok {
+		if _, is := n.(*ast.SequenceNode); is {
+			v = reflect.ValueOf(l.List()).Elem()
+		}
+	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok && v.Kind() != reflect.Pointer {
 		if s, ok := d.scalar(n, at); ok {
 			if err := u.UnmarshalText([]byte(s)); err != nil {
