@@ -48,7 +48,7 @@ func (a Affinity) String() string {
 	case a.CPUs == nil:
 		return "none"
 	}
-	return "[" + join(a.CPUs) + "]"
+	return fmt.Sprint(a.CPUs)
 }
 
 // validate reports what is wrong with a for so many loops; 0: as many as there are CPUs in the list.
@@ -56,8 +56,13 @@ func (a Affinity) validate(loops int, report func(path, message string)) {
 	if a.CPUs == nil {
 		return
 	}
-	if n := len(a.CPUs); n == 0 || loops > 0 && n != loops || n > maxLoops {
-		report("affinity", fmt.Sprintf("%d CPUs for %d loops: one for each, %d at most", n, loops, maxLoops))
+	switch n := len(a.CPUs); {
+	case n == 0:
+		report("affinity", "an empty list: auto, none, or a CPU for each loop")
+	case n > maxLoops:
+		report("affinity", fmt.Sprintf("%d CPUs: one for each loop, %d at most", n, maxLoops))
+	case loops > 0 && n != loops:
+		report("affinity", fmt.Sprintf("%d CPUs for %d loops: one for each", n, loops))
 	}
 	for i, cpu := range a.CPUs {
 		if cpu < 0 || cpu > maxCPU {
@@ -87,8 +92,7 @@ func (e *Engine) Pin(cpus []int) error {
 	}
 	denied := slices.DeleteFunc(slices.Clone(cpus), func(cpu int) bool { return cpu >= 0 && cpu <= maxCPU && allowed.IsSet(cpu) })
 	if len(denied) > 0 {
-		slices.Sort(denied)
-		return fmt.Errorf("pin loops: the process may not use CPU %s, only %s", join(slices.Compact(denied)), join(members(&allowed)))
+		return fmt.Errorf("pin loops: the process may not use CPU %s, only %s", ranges(denied), ranges(members(&allowed)))
 	}
 	if err := e.each(func(l *Loop) error { return l.pin(cpus[l.id]) }); err != nil {
 		_ = e.each((*Loop).unpin)
@@ -219,10 +223,20 @@ func members(s *unix.CPUSet) (all []int) {
 	return all
 }
 
-func join(cpus []int) string {
-	text := make([]string, len(cpus))
-	for i, cpu := range cpus {
-		text[i] = strconv.Itoa(cpu)
+// ranges writes CPUs as the kernel does: 0-3,8.
+func ranges(cpus []int) string {
+	all := slices.Compact(slices.Sorted(slices.Values(cpus)))
+	var text []string
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n] == all[0]+n {
+			n++
+		}
+		one := strconv.Itoa(all[0])
+		if n > 1 {
+			one += "-" + strconv.Itoa(all[n-1])
+		}
+		text, all = append(text, one), all[n:]
 	}
-	return strings.Join(text, ", ")
+	return strings.Join(text, ",")
 }

@@ -258,8 +258,8 @@ func TestPinNamesTheCPUsThatItMayNotUse(t *testing.T) {
 		cpus []int
 		want string
 	}{
-		{[]int{1023, cpus[0], 1022, 1023}, "pin loops: the process may not use CPU 1022, 1023, only " + join(cpus)},
-		{[]int{-1, cpus[0], cpus[0], 5000}, "pin loops: the process may not use CPU -1, 5000, only " + join(cpus)},
+		{[]int{1023, cpus[0], 1022, 1023}, "pin loops: the process may not use CPU 1022-1023, only " + ranges(cpus)},
+		{[]int{-1, cpus[0], cpus[0], 5000}, "pin loops: the process may not use CPU -1,5000, only " + ranges(cpus)},
 		{cpus[:1], "pin loops: 1 CPUs for 4 loops"},
 	} {
 		if slices.Contains(cpus, 1022) || slices.Contains(cpus, 1023) {
@@ -376,9 +376,9 @@ func TestAffinityIsValidated(t *testing.T) {
 		{Config{Affinity: Affinity{Auto: true}, Loops: 3}, ""},
 		{Config{Affinity: Affinity{CPUs: []int{0, 9}}}, ""},
 		{Config{Affinity: Affinity{CPUs: []int{4, 4}}, Loops: 2}, ""},
-		{Config{Affinity: Affinity{CPUs: []int{}}}, "affinity: 0 CPUs for 0 loops: one for each, 1024 at most"},
-		{Config{Affinity: Affinity{CPUs: []int{0, 1, 2}}, Loops: 2}, "affinity: 3 CPUs for 2 loops: one for each, 1024 at most"},
-		{Config{Affinity: Affinity{CPUs: make([]int, 1025)}}, "affinity: 1025 CPUs for 0 loops: one for each, 1024 at most"},
+		{Config{Affinity: Affinity{CPUs: []int{}}}, "affinity: an empty list: auto, none, or a CPU for each loop"},
+		{Config{Affinity: Affinity{CPUs: []int{0, 1, 2}}, Loops: 2}, "affinity: 3 CPUs for 2 loops: one for each"},
+		{Config{Affinity: Affinity{CPUs: make([]int, 1025)}}, "affinity: 1025 CPUs: one for each loop, 1024 at most"},
 		{Config{Affinity: Affinity{CPUs: []int{0, -1, 1024}}}, "affinity[1]: CPU -1: 0 to 1023; affinity[2]: CPU 1024: 0 to 1023"},
 	} {
 		var said []string

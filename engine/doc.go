@@ -3,7 +3,7 @@
 //
 // An [Engine] runs one [Loop] per CPU. Whatever is accepted or dialled on a loop stays on it: its connections, timers,
 // buffers and pipes are touched by that loop's goroutine alone, so nothing here takes a lock. Other goroutines come
-// to a loop with [Loop.Post].
+// to a loop with [Loop.Post]. [Engine.Pin] binds loops to CPUs, and gives each what its CPU receives: affinity_linux.go.
 //
 //	accept ──► Conn ──► Handler.Ready ──► Conn.Read … Conn.Write ──► Relay (copy or splice) ⇄ Conn ◄── Dial
 //

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +23,54 @@ type sample struct {
 	List  []item              `yaml:"list"`
 	Map   map[string][]string `yaml:"map"`
 	Sub   *item               `yaml:"sub"`
+}
+
+// spots is a word, or a list.
+type spots struct {
+	everywhere bool
+	at         []int
+}
+
+func (s *spots) UnmarshalText(text []byte) error {
+	if string(text) != "everywhere" {
+		return errors.New("not everywhere, nor a list")
+	}
+	s.everywhere = true
+	return nil
+}
+
+func (s *spots) List() any { return &s.at }
+
+func TestListsAndWords(t *testing.T) {
+	t.Setenv("SLUICE_T", "7")
+	for _, c := range []struct {
+		src  string
+		want spots
+		err  string
+	}{
+		{"s: everywhere", spots{everywhere: true}, ""},
+		{"s: [1, 0x10, \"${SLUICE_T}\"]", spots{at: []int{1, 16, 7}}, ""},
+		{"s: &a [1]\nr: *a", spots{at: []int{1}}, ""},
+		{"s: []", spots{at: []int{}}, ""},
+		{"s: nowhere", spots{}, "f:1:4: not everywhere, nor a list"},
+		{"s: [1, x]", spots{}, "f:1:8: expected a whole number, found \"x\""},
+		{"s: {a: 1}", spots{}, "f:1:4: expected a single value, found a mapping"},
+		{"s: [[1]]", spots{}, "f:1:5: expected a single value, found a list"},
+	} {
+		var got struct {
+			S spots `yaml:"s"`
+			R spots `yaml:"r"`
+		}
+		d, errs := Decode("f", []byte(c.src), &got, nil)
+		if errs.Error() != c.err {
+			t.Errorf("%q:\n got %s\nwant %s", c.src, errs.Error(), c.err)
+		} else if c.err == "" && !reflect.DeepEqual(got.S, c.want) {
+			t.Errorf("%q: %+v", c.src, got.S)
+		}
+		if e := d.Errorf("s[1]", ""); len(c.want.at) > 1 && (e.Line != 1 || e.Column != 8) {
+			t.Errorf("%q: the second is at %d:%d", c.src, e.Line, e.Column)
+		}
+	}
 }
 
 type item struct {
