@@ -244,12 +244,11 @@ func (l preceded) Accept() (net.Conn, error) {
 	r := bufio.NewReader(c)
 	var h proxyproto.Header
 	for n := 1; ; {
-		b, err := r.Peek(n)
-		if err != nil {
+		if _, err := r.Peek(n); err != nil {
 			c.Close()
 			return c, nil
 		}
-		b, _ = r.Peek(r.Buffered())
+		b, _ := r.Peek(r.Buffered())
 		if size, err := proxyproto.Scan(b, &h); err == nil {
 			h.SNI, h.ALPN = append([]byte(nil), h.SNI...), append([]byte(nil), h.ALPN...)
 			_, _ = r.Discard(size)

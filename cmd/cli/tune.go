@@ -75,6 +75,9 @@ func (t *tuneFlags) facts(own filter.Own) (*host.Facts, tune.Edge, error) {
 // edge is what of the configuration matters to the host.
 func (f *File) edge() tune.Edge {
 	e := tune.Edge{Loops: f.Engine.Loops, Connections: f.Engine.MaxConn, Forwards: len(f.Clusters) > 0}
+	if e.Loops == 0 {
+		e.Loops = len(f.Engine.Affinity.CPUs)
+	}
 	bounded := 0
 	for i := range f.Listeners {
 		l := &f.Listeners[i]
