@@ -20,12 +20,14 @@ type Comparison struct{ Rows []Change }
 type Change struct {
 	Load, Metric string
 	Old, New     float64 // medians
-	Delta        float64 // as a share of Old; positive is worse
-	P            float64 // that both come of one distribution (Mann–Whitney U)
-	N            int     // samples of the smaller series
-	Gate         float64 // the share from which on a change counts
-	Worse        bool
-	Better       bool
+	// OldWithin and NewWithin are the medians' intervals of 95 %; zero if there are too few samples for one.
+	OldWithin, NewWithin [2]float64
+	Delta                float64 // as a share of Old; positive is worse
+	P                    float64 // that both come of one distribution (Mann–Whitney U)
+	N                    int     // samples of the smaller series
+	Gate                 float64 // the share from which on a change counts
+	Worse                bool
+	Better               bool
 	// Undecided says that there are too few samples to decide at all.
 	Undecided bool
 }
@@ -67,12 +69,20 @@ func (c *Comparison) add(load string, before, after []*Sample) {
 		}
 		t := &benchmath.Thresholds{CompareAlpha: alpha}
 		ch.P = benchmath.AssumeNothing.Compare(benchmath.NewSample(a, t), benchmath.NewSample(b, t)).P
+		ch.OldWithin, ch.NewWithin = interval(a), interval(b)
 		ch.Undecided = leastP(len(a), len(b)) > alpha
 		if ch.P < alpha && math.Abs(ch.Delta) >= m.gate && math.Abs(ch.New-ch.Old) >= m.add {
 			ch.Worse, ch.Better = ch.Delta > 0, ch.Delta < 0
 		}
 		c.Rows = append(c.Rows, ch)
 	}
+}
+
+func interval(v []float64) (within [2]float64) {
+	if s := summary(v); !math.IsInf(s.Lo, 0) && !math.IsInf(s.Hi, 0) {
+		within = [2]float64{s.Lo, s.Hi}
+	}
+	return within
 }
 
 // leastP is the least p that the Mann–Whitney test can give for samples of these sizes: two of all the ways in which the
@@ -101,17 +111,10 @@ func (c *Comparison) Print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "load\tmetric\told\tnew\tchange\tp\tcounts from\t")
 	undecided := false
-	for _, r := range c.Rows {
-		verdict := ""
-		switch {
-		case r.Worse:
-			verdict = "WORSE"
-		case r.Better:
-			verdict = "better"
-		case r.Undecided:
-			verdict, undecided = "too few rounds", true
-		}
-		fmt.Fprintf(t, "%s\t%s\t%.4g\t%.4g\t%+.1f %%\t%.4f\t%.0f %%\t%s\n", r.Load, r.Metric, r.Old, r.New, (r.New/r.Old-1)*100, r.P, r.Gate*100, verdict)
+	for i := range c.Rows {
+		r := &c.Rows[i]
+		undecided = undecided || r.Undecided
+		fmt.Fprintf(t, "%s\t%s\t%.4g\t%.4g\t%+.1f %%\t%.4f\t%.0f %%\t%s\n", r.Load, r.Metric, r.Old, r.New, (r.New/r.Old-1)*100, r.P, r.Gate*100, r.Word())
 	}
 	_ = t.Flush()
 	if undecided {

@@ -97,6 +97,12 @@ func routes(filters string) string {
 
 // Sluice starts a sluice binary under a name.
 func (r *Rig) Sluice(ctx context.Context, name, binary string, cores int) error {
+	return r.side(ctx, binary, Side{Name: name, Loops: cores})
+}
+
+// side starts a sluice binary as a side of a trial has it.
+func (r *Rig) side(ctx context.Context, binary string, as Side) error {
+	name := as.Name
 	at, err := freePorts(7)
 	if err != nil {
 		return err
@@ -129,8 +135,8 @@ func (r *Rig) Sluice(ctx context.Context, name, binary string, cores int) error 
 %s%sclusters:
   - {name: origin, endpoints: [{address: "%s"}]}
 admin: {address: "%s"}
-engine: {loops: %d}
-`, t.HTTP, t.TCP, listeners, routes(""), lists, r.Origin, t.Admin, cores))
+engine: {loops: %d%s}
+`, t.HTTP, t.TCP, listeners, routes(""), lists, r.Origin, t.Admin, as.Loops, as.engine()))
 	}
 	// An older revision has not got all that is asked for.
 	for _, has := range []struct{ udp, chain, https, tls string }{{at[3], at[4], at[5], at[6]}, {at[3], at[4], "", ""}, {udp: at[3]}, {}} {
@@ -142,7 +148,8 @@ engine: {loops: %d}
 			break
 		}
 	}
-	return r.start(ctx, t, version(binary, "version"), binary, "run", "-c", file)
+	command := append(slices.Clone(as.Env), binary, "run", "-c", file)
+	return r.start(ctx, t, version(binary, "version"), "env", command...)
 }
 
 // HAProxy starts HAProxy with as much to do as sluice has: X-Forwarded-For, kept connections, splicing.

@@ -2,6 +2,7 @@ package bench
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"math"
@@ -20,12 +21,14 @@ type page struct {
 	Title    string
 	Facts    [][2]string
 	Partial  []string
+	Summary  [][]string
 	Sections []section
 	Trend    []chart
 }
 
 type section struct {
 	Name, About string
+	Changes     [][]string // of a trial
 	Charts      []chart
 	Rows        [][]string
 	Notes       []string
@@ -51,15 +54,15 @@ func WriteReport(name string, results []*Result, history []HistoryLine) error {
 			p.Sections = append(p.Sections, s)
 		}
 	}
+	return p.write(name)
+}
+
+func (p *page) write(name string) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
-	if err := reportTemplate.Execute(f, p); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	return errors.Join(reportTemplate.Execute(f, p), f.Close())
 }
 
 // merge puts results together; targets of more than one result are told apart by their revision.

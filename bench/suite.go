@@ -30,6 +30,7 @@ type Target struct {
 	Admin          string // of a sluice: host:port of its metrics
 	// restart begins its processes anew, if they are ours: memory that was once used shows in all later figures.
 	restart func(ctx context.Context, t *Target) error
+	turn    func(ctx context.Context, t *Target) error // before each measurement; nil: nothing
 }
 
 // address is where a target does a scenario; if it is empty, why says why it does not.
@@ -246,6 +247,11 @@ func (s *Suite) measure(ctx context.Context, sc Scenario, t *Target, rate, done,
 	out := Sample{Scenario: sc.Name, Target: t.Name, Rate: rate, Conns: s.Conns}
 	if out.Conns == 0 {
 		out.Conns = sc.Conns
+	}
+	if t.turn != nil {
+		if err := t.turn(ctx, t); err != nil {
+			return out, err
+		}
 	}
 	if sc.Load == Idle && t.restart != nil {
 		if err := s.fresh(ctx, sc, t); err != nil {

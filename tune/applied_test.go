@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"sluice/tune/change"
 	"sluice/tune/host"
 )
 
@@ -33,8 +34,8 @@ func apply(t testing.TB, files fstest.MapFS, s Setting) bool {
 	t.Helper()
 	write := func(path, text string) { files[path] = &fstest.MapFile{Data: []byte(text + "\n"), Mode: 0o644} }
 	switch s.Kind {
-	case kindSysctl, kindFile:
-		path := strings.TrimPrefix(s.place(), "/")
+	case change.Sysctl, change.File:
+		path := strings.TrimPrefix(fileOf(s), "/")
 		if _, ok := files[path]; !ok && !strings.HasSuffix(path, "/disable") && !strings.HasSuffix(path, "/online") {
 			t.Errorf("%s is not there to be set", s)
 		}
@@ -46,7 +47,7 @@ func apply(t testing.TB, files fstest.MapFS, s Setting) bool {
 		if strings.HasSuffix(path, "/online") {
 			write("sys/devices/system/cpu/offline", "")
 		}
-	case kindUnit:
+	case change.Unit:
 		path := "etc/systemd/system/sluice.service.d/tune-" + strings.ReplaceAll(s.Key, "/", "-") + ".conf"
 		if name, ok := strings.CutPrefix(s.Key, "Environment/"); ok {
 			write(path, "[Service]\nEnvironment="+name+"="+s.Value)
@@ -68,7 +69,7 @@ func apply(t testing.TB, files fstest.MapFS, s Setting) bool {
 			must(t, err)
 			write(at+"/cpu.max", strconv.Itoa(percent*1000)+" 100000")
 		}
-	case kindEthtool, kindLink:
+	case change.Ethtool, change.Link:
 		nic, name, _ := strings.Cut(s.Key, "/")
 		path := "ethtool/" + nic + ".json"
 		var l host.Link
@@ -103,7 +104,7 @@ func apply(t testing.TB, files fstest.MapFS, s Setting) bool {
 		data, err := json.Marshal(l)
 		must(t, err)
 		write(path, string(data))
-	case kindBoot:
+	case change.Boot:
 		return false
 	default:
 		t.Errorf("%s: an unknown kind", s)
@@ -130,7 +131,7 @@ func TestRemediesMend(t *testing.T) {
 			}
 			for _, left := range Run(host.Read(host.Recorded(files)), e).Findings {
 				byHand := len(left.Fix) == 0 && left.Do != ""
-				boot := !slices.ContainsFunc(left.Fix, func(s Setting) bool { return s.Kind != kindBoot })
+				boot := !slices.ContainsFunc(left.Fix, func(s Setting) bool { return s.Kind != change.Boot })
 				if !byHand && !boot {
 					t.Errorf("%s of %s is still amiss: set %s, wanted %s, fix %v", left.Name, left.Of, left.Set, left.Wanted, left.Fix)
 				}
@@ -141,15 +142,12 @@ func TestRemediesMend(t *testing.T) {
 
 // Every setting has a form that can be applied.
 func TestSettingsAreWellFormed(t *testing.T) {
-	kinds := map[string]int{}
+	kinds := map[change.Kind]int{}
 	for name, read := range recorded(t) {
 		f, e := read()
 		for _, s := range Run(f, e).Settings() {
 			kinds[s.Kind]++
-			switch ok := s.Key != "" && (s.Value != "" || s.Kind == kindBoot); {
-			case !ok, s.Kind == kindFile && !strings.HasPrefix(s.Key, "/sys/") && !strings.HasPrefix(s.Key, "/proc/irq/"):
-				t.Errorf("%s: %+v", name, s)
-			}
+			s.Validate(func(path, message string) { t.Errorf("%s: %s: %s: %s", name, s, path, message) })
 		}
 	}
 	if len(kinds) != 6 {

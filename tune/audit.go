@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"sluice/tune/change"
 	"sluice/tune/host"
 )
 
@@ -88,7 +89,7 @@ func (a *Audit) Settings() []Setting {
 	for _, f := range a.Findings {
 		for _, s := range f.Fix {
 			s.Why = f.Why
-			if at := s.Kind + " " + s.Key; !seen[at] {
+			if at := s.String(); !seen[at] {
 				seen[at] = true
 				all = append(all, s)
 			}
@@ -100,10 +101,10 @@ func (a *Audit) Settings() []Setting {
 // obstacle says why settings cannot be made from here; empty if they can, as far as is known.
 func obstacle(f *host.Facts, fix []Setting) string {
 	for _, s := range fix {
-		if at := f.ReadOnly(s.place()); at != "" && s.place() != "" {
+		if at := f.ReadOnly(fileOf(s)); at != "" && fileOf(s) != "" {
 			return at + " is read-only here: it is set by the container's runtime, or on the machine around it"
 		}
-		if (s.Kind == kindUnit || s.Kind == kindBoot) && f.Container() {
+		if (s.Kind == change.Unit || s.Kind == change.Boot) && f.Container() {
 			return "this is a container: by its runtime, or on the machine around it"
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice/tune/change"
 	"sluice/tune/host"
 )
 
@@ -80,7 +81,7 @@ var cpuKnobs = []Knob{
 			}
 			var fix []Setting
 			for _, cpu := range f.Offline {
-				fix = append(fix, setting(kindFile, cpuFile(cpu, "online"), "1"))
+				fix = append(fix, setting(change.File, cpuFile(cpu, "online"), "1"))
 			}
 			return amiss(host.FormatList(f.Offline), "none", fix)
 		},

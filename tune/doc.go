@@ -10,8 +10,9 @@
 //	placement.go  which processors the loops belong to
 //	topology.go   the host drawn: packages, caches, nodes, queues, loops
 //	host          the facts, of the running machine or of a recorded one
+//	change        what is set: plan, apply, confirm, verify, revert
 //
-// It changes nothing. A wanted value is a range or a minimum where more than one value is good, so that a host that
+// This package changes nothing; change does. A wanted value is a range or a minimum where more than one value is good, so that a host that
 // follows the advice is clean; what cannot be seen is no finding, and what the edge does not use is not asked for.
 //
 //	facts := host.Read(host.Live())

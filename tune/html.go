@@ -15,9 +15,10 @@ func (a *Audit) WriteHTML(w io.Writer) error {
 }
 
 var auditPage = template.Must(template.New("audit").Funcs(template.FuncMap{
-	"join":  func(all []string) string { return strings.Join(all, "; ") },
-	"title": Finding.title,
-	"unit":  withUnit,
+	"join":       func(all []string) string { return strings.Join(all, "; ") },
+	"title":      Finding.title,
+	"unit":       withUnit,
+	"assignment": assignment,
 	"class": func(weight int) string {
 		switch {
 		case weight >= 8:
@@ -54,7 +55,7 @@ code { background: var(--code); border-radius: 3px; padding: .1rem .3rem; font-s
 {{if .Findings}}<h2>Findings, by weight</h2>
 {{range .Findings}}<details><summary><span class="weight {{class .Weight}}">{{.Weight}}</span><b>{{title .}}</b><span>{{.Set}}</span><span>{{unit .Wanted .Unit}}</span></summary>
 <dl><dt>sets</dt><dd>{{.Sets}}</dd><dt>why</dt><dd>{{.Why}}</dd><dt>cost</dt><dd>{{.Cost}}</dd><dt>sure</dt><dd>{{.Sure}}: {{join .Source}}</dd>
-{{- if .Fix}}<dt>fix</dt><dd>{{range .Fix}}<code>{{.}}</code> {{end}}</dd>{{end}}
+{{- if .Fix}}<dt>fix</dt><dd>{{range .Fix}}<code>{{assignment .}}</code> {{end}}</dd>{{end}}
 {{- if .Do}}<dt>do</dt><dd>{{.Do}}</dd>{{end}}{{if .Note}}<dt>but</dt><dd>{{.Note}}</dd>{{end}}</dl></details>
 {{end}}{{end}}{{if .Blind}}<h2>Cannot be seen from here</h2>
 <ul>{{range .Blind}}<li>{{.}}</li>{{end}}</ul>

@@ -84,7 +84,11 @@ var memoryKnobs = []Knob{
 			if v.Chosen() == "always" && f.Text(thpDir[1:]+"khugepaged/max_ptes_none").Text == "0" {
 				return good("always, max_ptes_none 0")
 			}
-			return fileOneOf(thpDir+"enabled", "madvise")("", f, Edge{})
+			states := fileOneOf(thpDir+"enabled", "madvise")("", f, Edge{})
+			if most := f.Text(thpDir[1:] + "khugepaged/max_ptes_none"); v.Chosen() == "never" && most.Known() && most.Text != "0" {
+				states[0].Fix = append(states[0].Fix, fileTo(thpDir+"khugepaged/max_ptes_none", "0")...) // it matters from then on
+			}
+			return states
 		},
 	},
 	{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"sluice/tune/change"
 	"sluice/tune/host"
 )
 
@@ -24,7 +25,7 @@ var portKnobs = []Knob{
 			}
 			fix := sysctlTo(name, "10240 65535")
 			if reserve := listeningIn(e, 10240, 65535); len(reserve) > 0 {
-				fix = append(fix, setting(kindSysctl, "net.ipv4.ip_local_reserved_ports", reserved(f, reserve)))
+				fix = append(fix, setting(change.Sysctl, "net.ipv4.ip_local_reserved_ports", reserved(f, reserve)))
 			}
 			return amiss(set, "≥ 50000 ports", fix)
 		}),

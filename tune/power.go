@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice/tune/change"
 	"sluice/tune/host"
 )
 
@@ -44,7 +45,7 @@ var powerKnobs = []Knob{
 					can, ok2 := most.Int()
 					if ok1 && ok2 && is < can {
 						low = append(low, cpu)
-						fix = append(fix, setting(kindFile, cpuFile(cpu, "cpufreq/scaling_max_freq"), most.Text))
+						fix = append(fix, setting(change.File, cpuFile(cpu, "cpufreq/scaling_max_freq"), most.Text))
 					}
 				}
 			}
@@ -149,7 +150,7 @@ func perCPUOneOf(file, without string, words ...string) check {
 			set = append(set, about)
 			if !slices.Contains(words, text) {
 				for _, cpu := range by[text] {
-					fix = append(fix, setting(kindFile, cpuFile(cpu, file), words[0]))
+					fix = append(fix, setting(change.File, cpuFile(cpu, file), words[0]))
 				}
 			}
 		}
@@ -179,7 +180,7 @@ func cstates(_ string, f *host.Facts, e Edge) []State {
 				deepest, name = latency, f.Text(at[1:]+"name").Text
 			}
 			if latency > most {
-				fix = append(fix, setting(kindFile, at+"disable", "1"))
+				fix = append(fix, setting(change.File, at+"disable", "1"))
 			}
 		}
 	}

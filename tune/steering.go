@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice/tune/change"
 	"sluice/tune/host"
 )
 
@@ -82,7 +83,7 @@ var steeringKnobs = []Knob{
 			}
 			var fix []Setting
 			for i := range n.RxQ {
-				fix = append(fix, setting(kindFile, rxQueueFile(n, i, "rps_cpus"), mask))
+				fix = append(fix, setting(change.File, rxQueueFile(n, i, "rps_cpus"), mask))
 			}
 			return amiss(set, wanted, fix)
 		}),
@@ -100,7 +101,7 @@ var steeringKnobs = []Knob{
 				if least < 0 || q.Flow < least {
 					least = q.Flow
 				}
-				fix = append(fix, setting(kindFile, rxQueueFile(n, i, "rps_flow_cnt"), strconv.Itoa(rfsFlows/max(1, len(n.RxQ)))))
+				fix = append(fix, setting(change.File, rxQueueFile(n, i, "rps_flow_cnt"), strconv.Itoa(rfsFlows/max(1, len(n.RxQ)))))
 			}
 			if least < 0 {
 				return unseen("its queues are not shown in /sys")
@@ -148,7 +149,7 @@ var steeringKnobs = []Knob{
 			var fix []Setting
 			for i, cpus := range by {
 				if len(cpus) > 0 {
-					fix = append(fix, setting(kindFile, fmt.Sprintf("/sys/class/net/%s/queues/tx-%d/xps_cpus", n.Name, i), host.FormatMask(cpus)))
+					fix = append(fix, setting(change.File, fmt.Sprintf("/sys/class/net/%s/queues/tx-%d/xps_cpus", n.Name, i), host.FormatMask(cpus)))
 				}
 			}
 			return amiss("no processors for queues "+host.FormatList(empty), "processors for each queue", fix)
@@ -282,7 +283,7 @@ func irqAffinity(n *host.NIC, f *host.Facts, e Edge) []State {
 	var fix []Setting
 	places := slices.DeleteFunc(Placement(f, len(f.Allowed)), func(cpu int) bool { return !slices.Contains(near, cpu) })
 	for i, irq := range n.IRQs {
-		fix = append(fix, setting(kindFile, fmt.Sprintf("/proc/irq/%d/smp_affinity_list", irq.Number), strconv.Itoa(places[i%len(places)])))
+		fix = append(fix, setting(change.File, fmt.Sprintf("/proc/irq/%d/smp_affinity_list", irq.Number), strconv.Itoa(places[i%len(places)])))
 	}
 	wanted := "one for each processor"
 	if each > 1 {

@@ -102,19 +102,9 @@ func fixes(all []Setting) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(s.String())
+		b.WriteString(assignment(s))
 	}
 	return b.String()
-}
-
-func (s Setting) String() string {
-	switch {
-	case s.Kind == kindBoot && s.Value == "":
-		return "boot without " + s.Key
-	case s.Kind == kindFile:
-		return s.Key + " = " + s.Value
-	}
-	return s.Kind + " " + s.Key + " = " + s.Value
 }
 
 // grouped has a line for each reason, with the knobs that it holds for.

@@ -4,7 +4,7 @@
 //	file.go    the configuration file, and what makes a whole of it valid
 //	server.go  a configuration built into a snapshot, swapped in, drained
 //	bench.go   measuring: this proxy, its peers, its past
-//	tune.go    looking at the host
+//	tune.go    looking at the host; tune_apply.go: setting it; tune_prove.go: what that is worth
 //	admin.go   /metrics, /healthz, /readyz
 //	demo.go    the usual deployment in one process, with the services behind it
 //

@@ -22,7 +22,7 @@ import (
 func tuneCommand(own filter.Own) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tune",
-		Short: "Look at the host: what is set, what is wanted, and why",
+		Short: "Look at the host: what is set, what is wanted, and why; set it, prove it, and find the way back",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
@@ -30,6 +30,7 @@ func tuneCommand(own filter.Own) *cobra.Command {
 		},
 	}
 	root.AddCommand(tuneAudit(own), tuneTopology(own), tuneExplain(), tuneRecord())
+	root.AddCommand(tuneChangeCommands(own)...)
 	return root
 }
 
