@@ -145,6 +145,9 @@ func (g *Generator) Measure(ctx context.Context, warm, d time.Duration, edge fun
 	edge()
 	began := time.Now()
 	err := g.wait(ctx, d, watch)
+	for err == nil && g.aim.Scenario.Load != Idle && g.sum().requests == 0 && time.Since(began) < silence {
+		err = g.wait(ctx, idlePoll, nil) // the window was too short for this machine
+	}
 	elapsed := time.Since(began)
 	edge()
 	sum := g.sum()
@@ -168,7 +171,10 @@ func (g *Generator) sum() *tally {
 // minResumed is the share of connections that a target has to resume where that is measured.
 const minResumed = 0.95
 
-// idlePoll is how often it is looked whether every idle connection has had its answer.
+// silence is how long a window may get before a target is said to answer nothing.
+const silence = 5 * time.Second
+
+// idlePoll is how often it is looked whether every idle connection has had its answer, or any other any.
 const idlePoll = 5 * time.Millisecond
 
 // watchEvery is how often the progress is shown.
