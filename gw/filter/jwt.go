@@ -238,6 +238,9 @@ func (f *jwtFilter) examine(ctx *fasthttp.RequestCtx, token string, keys *jwks.S
 		if f.await(ctx, token) {
 			return Wait
 		}
+		if fresh := f.keys.Get(); fresh != keys { // they have come meanwhile
+			p, why = f.parse(token, fresh)
+		}
 	}
 	if why != nil {
 		return f.refuse(ctx, why)
