@@ -239,11 +239,42 @@ func (e edge) failed(kind tlslayer.Kind, n uint64) {
 // dial shakes hands with a listener.
 func (e edge) dial(listener string, cfg *tls.Config) *tls.Conn {
 	e.t.Helper()
-	c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", e.bound(listener), cfg)
-	must(e.t, err)
-	_ = c.SetDeadline(time.Now().Add(patience))
-	e.t.Cleanup(func() { c.Close() })
+	c := tls.Client(&tap{TCPConn: connect(e.t, e.bound(listener))}, cfg)
+	must(e.t, c.Handshake())
 	return c
+}
+
+// tap is a connection of TLS that knows how it has ended: crypto/tls takes a FIN for an end where a record does.
+type tap struct {
+	*net.TCPConn
+	head []byte // of the record that is read, as much as was
+	rest int    // of it
+}
+
+// Read implements net.Conn.
+func (c *tap) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	for b := p[:n]; len(b) > 0; {
+		if c.rest == 0 {
+			if len(c.head) == 5 {
+				c.head = c.head[:0]
+			}
+			c.head = append(c.head, b[0])
+			if b = b[1:]; len(c.head) == 5 {
+				c.rest = int(c.head[3])<<8 | int(c.head[4])
+			}
+			continue
+		}
+		k := min(c.rest, len(b))
+		b, c.rest = b[k:], c.rest-k
+	}
+	return n, err
+}
+
+// notified says that an alert came last. In TLS 1.3 all records are of data by their heads: one of two bytes is taken for an alert.
+func (c *tap) notified() bool {
+	const content, tag = 2 + 1, 16
+	return len(c.head) == 5 && (c.head[0] == 21 || c.head[0] == 23 && int(c.head[3])<<8+int(c.head[4]) == content+tag)
 }
 
 // connect is dial without TLS.

@@ -222,29 +222,39 @@ func TestFiltersKnowClientsByTheirCertificates(t *testing.T) {
 	}
 }
 
-// A session is not resumed past what has become of its certificate.
-func TestClientsThatAreRevokedSinceAreNotResumed(t *testing.T) {
+// A session is not resumed past what has become of its certificate, or of who vouched for it.
+func TestClientsThatAreTrustedNoMoreAreNotResumed(t *testing.T) {
 	c := newClients(t)
 	e := c.start(echo)
-	for version, v := range versions {
-		cfg := c.as(c.one, v)
-		cfg.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-		resumed := e.handshakes.Counters().Server.Resumed.Load()
-		for range 2 {
-			if status, _, err := e.try("require", cfg, "/", ""); status != 200 {
-				t.Fatalf("TLS %s: %d %v", version, status, err)
+	for what, change := range map[string]func(){
+		"revoked": func() { c.write("clients.crl", c.authority.revoke(t, c.one)) },
+		"another CA": func() {
+			other := newCA(t, "other")
+			c.write("clients.pem", other.pem())
+			c.write("clients.crl", other.revoke(t))
+		},
+	} {
+		for version, v := range versions {
+			cfg := c.as(c.one, v)
+			cfg.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			resumed := e.handshakes.Counters().Server.Resumed.Load()
+			for range 2 {
+				if status, _, err := e.try("require", cfg, "/", ""); status != 200 {
+					t.Fatalf("TLS %s: %d %v", version, status, err)
+				}
 			}
+			if e.handshakes.Counters().Server.Resumed.Load() != resumed+1 {
+				t.Fatalf("TLS %s: not resumed, so that nothing is tested", version)
+			}
+			change()
+			e.takes(e.config)
+			if status, _, err := e.try("require", cfg, "/", ""); err == nil {
+				t.Errorf("%s, TLS %s: %d", what, version, status)
+			}
+			c.write("clients.pem", c.authority.pem())
+			c.write("clients.crl", c.authority.revoke(t))
+			e.takes(e.config)
 		}
-		if e.handshakes.Counters().Server.Resumed.Load() != resumed+1 {
-			t.Fatalf("TLS %s: not resumed, so that nothing is tested", version)
-		}
-		c.write("clients.crl", c.authority.revoke(t, c.one))
-		e.takes(e.config)
-		if status, _, err := e.try("require", cfg, "/", ""); err == nil {
-			t.Errorf("TLS %s: revoked, and %d", version, status)
-		}
-		c.write("clients.crl", c.authority.revoke(t))
-		e.takes(e.config)
 	}
 }
 

@@ -51,7 +51,7 @@ func listenFar(t testing.TB, cfg *tls.Config) far {
 				return
 			}
 			if cfg != nil {
-				s := tls.Server(c, cfg)
+				s := tls.Server(&tap{TCPConn: c.(*net.TCPConn)}, cfg)
 				go func() {
 					_ = s.Handshake() // a client that waits to be spoken to would wait for ever
 					f.conns <- s
@@ -131,6 +131,9 @@ func ends(t testing.TB, c io.Reader) {
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("%d bytes and %v, want io.EOF", n, err)
 	}
+	if s, ok := c.(*tls.Conn); ok && !s.NetConn().(*tap).notified() {
+		t.Error("no close_notify came before the end")
+	}
 }
 
 // Either side may end its direction first: the other goes on, and its end is clean too.
@@ -165,7 +168,7 @@ func TestTruncationIsPassedOnAsReset(t *testing.T) {
 			if s, ok := c.(*tls.Conn); ok {
 				c = s.NetConn()
 			}
-			must(t, c.(*net.TCPConn).SetLinger(0))
+			must(t, c.(interface{ SetLinger(int) error }).SetLinger(0))
 			c.Close()
 		},
 	}

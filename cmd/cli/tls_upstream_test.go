@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -278,7 +279,7 @@ func precededOrigin(t testing.TB, cfg *tls.Config) (string, chan proxyproto.Head
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	l := preceded{ln, make(chan proxyproto.Header, 16)}
-	s := &http.Server{Handler: http.HandlerFunc(echo)}
+	s := &http.Server{Handler: http.HandlerFunc(echo), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)}
 	go s.Serve(tls.NewListener(l, cfg))
 	t.Cleanup(func() { s.Close() })
 	return ln.Addr().String(), l.headers
@@ -306,6 +307,37 @@ func TestPROXYHeadersComeBeforeTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// So it does before the copies of requests.
+func TestPROXYHeadersComeBeforeTheTLSOfMirrors(t *testing.T) {
+	p := newPKI(t)
+	address, headers := precededOrigin(t, shows(p.host))
+	e := startEdge(t, p.in(fmt.Sprintf(`listeners:
+  - {name: gateway, address: "127.0.0.1:0", protocol: http, routes: api}
+routes:
+  api: [{match: {path_prefix: /}, cluster: plain, mirror: {cluster: mirror}}]
+clusters:
+  - {name: plain, endpoints: [{address: %q}]}
+  - {name: mirror, send_proxy_protocol: v2, tls: {ca: DIR/ca.pem}, endpoints: [{address: %q}]}
+engine: {loops: 1}
+`, httpOrigin(t, echo), address)))
+	c := connect(t, e.bound("gateway"))
+	for range 2 {
+		if resp, _ := asked(t, c, getRoot); resp.StatusCode != 200 {
+			t.Error(resp.Status)
+		}
+		select {
+		case h := <-headers:
+			if h.Source.String() != c.LocalAddr().String() {
+				t.Errorf("the mirror is told of %v", h.Source)
+			}
+		case <-within():
+			t.Fatal("no copy comes")
+		}
+	}
+	n := &e.handshakes.Counters().Client.TLS13
+	eventually(t, "each copy has its handshake", func() bool { return n.Load() == 2 })
 }
 
 func pinOf(c signed) string {
