@@ -56,7 +56,7 @@ func (x *exchange) appendIdentity(dst []byte) []byte {
 
 // secured is what the client's TLS handshake has told; nil: nothing that matters here.
 func (d *downstream) secured() *lb.Secured {
-	if d.gw.cfg.Secure {
+	if d.gw.cfg.Secure && d.conn != nil { // there is none if it is only explained what would become of a request
 		return lb.SecuredOf(d.conn)
 	}
 	return nil

@@ -302,3 +302,19 @@ func TestHTTPSConnectionsEndByCloseNotify(t *testing.T) {
 		ends(t, c)
 	}
 }
+
+// What would become of a request is explained for listeners of TLS too, by the file and by the process that runs.
+func TestRequestsToHTTPSAreExplained(t *testing.T) {
+	p := newPKI(t)
+	admin := freePort(t)
+	text := p.in(strings.ReplaceAll(https, "ORIGIN", httpOrigin(t, echo))) + fmt.Sprintf("admin: {address: %q}\n", admin)
+	startEdge(t, text)
+	file := writeConfig(t, text)
+	for _, args := range [][]string{nil, {"--live"}} {
+		var out, errs bytes.Buffer
+		args = append([]string{"explain", "request", "-c", file, "--listener", "secure", "GET", "https://a.test/"}, args...)
+		if code := execute(nil, args, &out, &errs); code != 0 || !strings.Contains(out.String(), "X-Forwarded-Proto: https") {
+			t.Errorf("%q: exit %d, %s%s", args, code, &out, &errs)
+		}
+	}
+}
