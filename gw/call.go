@@ -57,6 +57,9 @@ func (c *caller) Call(_ *fasthttp.RequestCtx, cluster string, req *fasthttp.Requ
 		return
 	}
 	client := all.client(ep.String(), limit, cl.TLSConfig(ep))
+	if client.IsTLS {
+		req.URI().SetScheme("https") // fasthttp's client refuses others
+	}
 	go func() {
 		resp := fasthttp.AcquireResponse()
 		defer fasthttp.ReleaseResponse(resp)

@@ -107,7 +107,7 @@ func New(cfg Config, sendProxy lb.ProxyVersion, routes []Route, clusters func(st
 		for k := range r.Filters {
 			r.Filters[k].ClusterNames(func(_, name string) { g.calls.clusters[name] = clusters(name) })
 		}
-		for _, f := range t.filters[len(all):] {
+		for _, f := range t.filters[t.own:] {
 			if c, ok := f.(io.Closer); ok {
 				g.closers = append(g.closers, c)
 			}

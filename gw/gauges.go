@@ -14,7 +14,7 @@ func (g *Gateway) Gauges(each func(name string, value float64, route string, pla
 		show(f, "", i)
 	}
 	for _, t := range g.targets {
-		for i, f := range t.filters[len(g.common):] {
+		for i, f := range t.filters[t.own:] {
 			show(f, t.name, i)
 		}
 	}

@@ -33,6 +33,8 @@ type Route struct {
 	Timeout time.Duration `yaml:"timeout"`
 	// Upgrades are the protocols that connections may change to; not given: websocket. none: none.
 	Upgrades []string `yaml:"upgrades"`
+	// Bare routes are not seen by the listener's filters, which could stand in the way of what a process answers for itself.
+	Bare bool `yaml:"-"`
 	// Connect answers CONNECT by a tunnel to an endpoint of the cluster, whatever host was asked for: see Match.
 	Connect bool `yaml:"connect"`
 }
@@ -140,6 +142,7 @@ func ValidateRoutes(routes []Route, report func(i int, message string)) {
 // target is a route, ready for use.
 type target struct {
 	name        string
+	own         int // the place of the first filter that is the route's own
 	filters     []filter.Filter
 	filterNames []string
 	// wantsMatched: one of the filters wants to see what the match has taken of the path: of prefix, its path_prefix.
@@ -171,7 +174,11 @@ type target struct {
 func newTarget(r *Route, all []filter.Filter, allNames []string, clusters func(string) *lb.Cluster, stats *RouteStats) *target {
 	t := &target{name: r.String(), timeout: r.Timeout, connect: r.Connect, stats: stats, upgrades: [][]byte{[]byte("websocket")},
 		prefix: strings.TrimSuffix(r.Match.PathPrefix, "/")}
+	if r.Bare {
+		all, allNames = nil, nil
+	}
 	filters, names := slices.Clone(all), slices.Clone(allNames)
+	t.own = len(filters)
 	for _, f := range r.Filters {
 		filters, names = append(filters, filter.New(f)), append(names, f.Name())
 		f.ClusterNames(func(string, string) { t.calls = true })

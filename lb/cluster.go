@@ -2,6 +2,7 @@ package lb
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -129,6 +130,9 @@ func NewCluster(cfg Config, loops []*engine.Loop, log *slog.Logger, prev *Cluste
 			}
 		}
 		c.cancel()
+		if c.secure != nil && (prev == nil || prev.secure != c.secure) {
+			c.secure.client.Close()
+		}
 		return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
 	}
 	if prev == nil {
@@ -300,7 +304,10 @@ func (c *Cluster) admit(m member, now time.Time) {
 	case m.cfg.State != discovery.Maint && stop == nil:
 		ctx, cancel := context.WithCancel(c.ctx)
 		c.checks[ep] = cancel
-		target := health.Target{Address: ep.address, Preface: c.preface(), TLS: c.TLSConfig(ep), Needed: func() bool { return c.Eligible() == 0 }}
+		target := health.Target{Address: ep.address, Preface: c.preface(), Needed: func() bool { return c.Eligible() == 0 }}
+		if c.secure != nil {
+			target.TLS = func() *tls.Config { return c.TLSConfig(ep) }
+		}
 		c.running.Go(func() {
 			c.checker.Run(ctx, target, ep.Healthy(), func(up bool, why error) { c.checked(ep, up, why) })
 		})

@@ -126,6 +126,9 @@ func (l *Listener) validate(f *File, report func(path, message string), needClus
 		report("tls", fmt.Sprintf("key \"tls\" is not for %s listeners, but for tls and https", l.Protocol))
 	case l.TLS != nil:
 		l.TLS.Validate(func(path, message string) { report("tls."+path, message) })
+		if len(l.TLS.ALPN) > 0 && l.Protocol == HTTPS {
+			report("tls.alpn", "is for tls listeners: an https listener offers what it speaks")
+		}
 	case l.Protocol.secure():
 		report("", fmt.Sprintf("the key tls is missing: %s listeners need certificates", l.Protocol))
 	}

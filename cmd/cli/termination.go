@@ -48,6 +48,7 @@ func newTermination(cfg *certs.Config, old *listener, log *slog.Logger) (*termin
 				Name:    "acme " + domain,
 				Match:   route.Match{Host: domain, PathPrefix: "/.well-known/acme-challenge/"},
 				Filters: []filter.Config{filter.ByMaker("acme", answer)},
+				Bare:    true,
 			})
 		}
 	}

@@ -109,7 +109,7 @@ func TestBinaryGetsItsCertificates(t *testing.T) {
 			clear, secure := freePort(t), freePort(t)
 			b := startPebble(t, p, clear, secure)
 			p.write("edge.yaml", fmt.Appendf(nil, p.in(`listeners:
-  - {name: clear, address: %q, protocol: http, routes: lead}
+  - {name: clear, address: %q, protocol: http, routes: api, filters: [redirect: {scheme: https}]}
   - name: secure
     address: %q
     protocol: https
@@ -119,7 +119,6 @@ func TestBinaryGetsItsCertificates(t *testing.T) {
       client_auth: {mode: request, ca: DIR/ca.pem}
       acme: {domains: [got.test], email: ops@a.test, directory: %q, ca_root: DIR/ca.pem, storage: DIR/acme, challenges: [%s]}
 routes:
-  lead: [{match: {path_prefix: /}, filters: [redirect: {scheme: https}]}]
   api: [{match: {path_prefix: /}, filters: [respond: {status: 200, body: good}]}]
 `), clear, secure, b.directory, challenge))
 			r := launch(t, "run", "-c", p.path("edge.yaml"))

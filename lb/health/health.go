@@ -107,8 +107,8 @@ type Target struct {
 	// Preface is sent first on every connection, for endpoints that want to hear something before anything else: a
 	// PROXY protocol header.
 	Preface []byte
-	// TLS is spoken then; nil: it is not.
-	TLS *tls.Config
+	// TLS is asked for each check how to speak it; nil: it is not spoken.
+	TLS func() *tls.Config
 	// Needed says that no other endpoint is up, so that one good check is enough, whatever Rise is; nil: there are others.
 	Needed func() bool
 }

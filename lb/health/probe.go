@@ -38,7 +38,7 @@ func (t Target) probe(ctx context.Context, port int, ask probe) error {
 		}
 	}
 	if t.TLS != nil {
-		secured := tls.Client(conn, t.TLS)
+		secured := tls.Client(conn, t.TLS())
 		if err := secured.HandshakeContext(ctx); err != nil {
 			return brief(err)
 		}
