@@ -113,6 +113,10 @@ func proveAll(ctx context.Context, w io.Writer, p *prover, knobs []*knob, keep b
 			break
 		}
 	}
+	if len(knobs) == 0 {
+		fmt.Fprintln(w, "Nothing to try: the audit has nothing against this host.")
+		return nil
+	}
 	rank(proofs)
 	if len(proofs) > 1 {
 		printRanking(w, proofs)
@@ -126,7 +130,9 @@ func proveAll(ctx context.Context, w io.Writer, p *prover, knobs []*knob, keep b
 		case stopped == nil && kept.Verdict == helps:
 			proofs = append([]*proof{kept}, proofs...)
 			kept.print(w)
-			fmt.Fprintln(w, "Kept, and made persistent. sluice tune revert brings back what was.")
+			if len(kept.Settings) > 0 {
+				fmt.Fprintln(w, "Kept, and made persistent. sluice tune revert brings back what was.")
+			}
 			if kept.ByHand != "" {
 				fmt.Fprintln(w, "By hand:", kept.ByHand)
 			}

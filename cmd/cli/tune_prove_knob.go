@@ -30,7 +30,8 @@ type knob struct {
 // title names the knob with what it is set to.
 func (k *knob) title() string {
 	switch {
-	case len(k.Settings) == 1 && !strings.Contains(k.Name, "="):
+	case strings.Contains(k.Name, "="):
+	case len(k.Settings) == 1:
 		return k.Name + "=" + k.Settings[0].Value
 	case len(k.Settings) > 1:
 		return fmt.Sprintf("%s (%d settings)", k.Name, len(k.Settings))
@@ -65,6 +66,16 @@ func (k *knob) add(s hostchange.Setting) {
 	case elsewhere(s):
 		k.Obstacle = cmp.Or(k.Obstacle, "the trial's traffic goes over the loopback, and does not meet this device")
 	}
+}
+
+// clashes says whether two knobs set the same thing.
+func (k *knob) clashes(o *knob) bool {
+	return k.loops > 0 && o.loops > 0 || slices.ContainsFunc(k.Settings, func(s hostchange.Setting) bool {
+		return slices.ContainsFunc(o.Settings, func(t hostchange.Setting) bool { return s.String() == t.String() })
+	}) || slices.ContainsFunc(k.engine, func(line string) bool {
+		key, _, _ := strings.Cut(line, ":")
+		return slices.ContainsFunc(o.engine, func(other string) bool { return strings.HasPrefix(other, key+":") })
+	})
 }
 
 // elsewhere says of a setting that it is of a network device that is not the loopback.

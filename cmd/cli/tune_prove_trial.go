@@ -18,15 +18,14 @@ type outcome string
 
 // From the best to the worst, as they are ranked.
 const (
-	helps    outcome = "helps"               // something is better, and nothing worse
-	mixed    outcome = "helps and harms"     // something is better, and something worse
-	unshown  outcome = "no difference shown" // which is not to say that there is none
-	harms    outcome = "harms"
-	failed   outcome = "failed" // the trial did not come to its end
-	untried  outcome = "not tried"
-	offSide          = "off"
-	onSide           = "on"
-	together         = "all that help, together"
+	helps   outcome = "helps"               // something is better, and nothing worse
+	mixed   outcome = "helps and harms"     // something is better, and something worse
+	unshown outcome = "no difference shown" // which is not to say that there is none
+	harms   outcome = "harms"
+	failed  outcome = "failed" // the trial did not come to its end
+	untried outcome = "not tried"
+	offSide         = "off"
+	onSide          = "on"
 )
 
 var ranks = []outcome{helps, mixed, unshown, harms, failed, untried}
@@ -191,27 +190,24 @@ func (p *prover) cancel() error {
 	return nil
 }
 
-// keep measures all that help once more, together, and keeps them if they help again and nothing is worse. What is chosen of many
+// keep measures all that help, ranked, once more and together, and keeps them if they help again and nothing is worse. What is chosen of many
 // by its figures has good luck in them: the second measurement has not. kept is nil if there was nothing to keep.
 func (p *prover) keep(ctx context.Context, proofs []*proof) (kept *proof, err error) {
-	all := &knob{Name: together}
-	var byHand []string
+	all := &knob{}
+	var names, byHand []string
 	for _, one := range proofs {
-		if one.Verdict != helps {
+		if one.Verdict != helps || all.clashes(one.knob) { // of two values of one thing the one that helps more
 			continue
 		}
-		for _, s := range one.Settings {
-			if !slices.ContainsFunc(all.Settings, func(o hostchange.Setting) bool { return o.String() == s.String() }) {
-				all.Settings = append(all.Settings, s)
-			}
-		}
+		all.Settings = append(all.Settings, one.Settings...)
 		all.env, all.engine, all.loops = append(all.env, one.env...), append(all.engine, one.engine...), cmp.Or(all.loops, one.loops)
+		names = append(names, one.title())
 		if one.ByHand != "" {
 			byHand = append(byHand, one.ByHand)
 		}
 	}
-	all.ByHand = strings.Join(byHand, "; ")
-	if len(all.Settings) == 0 && all.ByHand == "" {
+	all.Name, all.ByHand = "once more: "+strings.Join(names, ", "), strings.Join(byHand, "; ")
+	if len(names) == 0 {
 		return nil, nil
 	}
 	kept, err = p.prove(ctx, all)
