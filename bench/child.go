@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -111,10 +113,20 @@ func (c *child) stop() {
 	<-c.done
 }
 
-// freePort is an address on the loopback that nobody listens on now, over TCP or UDP.
+// freePort is an address on the loopback that nobody listens on now, over TCP or UDP. It is below the ports that the kernel hands
+// out to whoever asks for any, here or with net.ipv4.ip_local_port_range as the audit wants it: a target that is restarted finds
+// its own again.
 func freePort() (string, error) {
-	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	const first, end, tries = 2048, 10240, 200
+	for n := 0; ; n++ {
+		port := first + rand.IntN(end-first)
+		if n >= tries {
+			port = 0
+		}
+		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) && port > 0 {
+			continue
+		}
 		if err != nil {
 			return "", err
 		}

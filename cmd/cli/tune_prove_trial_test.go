@@ -28,7 +28,7 @@ if [ "$1" = run ]; then
 fi
 exec %s "$@"
 `, log, dir, real)), 0o755))
-	s, err := (&benchFlags{scenarios: []string{"tcp-close"}, rounds: 3, duration: 50 * time.Millisecond, warm: 10 * time.Millisecond, cores: 1, generators: 1, pipeline: 1}).suite(nil)
+	s, err := (&benchFlags{scenarios: []string{"tcp-close"}, rounds: 3, duration: 300 * time.Millisecond, warm: 10 * time.Millisecond, cores: 1, generators: 1, pipeline: 1}).suite(nil)
 	must(t, err)
 	before := func(side string) func(context.Context) error {
 		return func(context.Context) error {
@@ -101,7 +101,7 @@ func TestProveInNetworkNamespace(t *testing.T) {
 	dir := t.TempDir()
 	state, page := filepath.Join(dir, "state"), filepath.Join(dir, "report.html")
 	args := []string{"tune", "prove", "net.ipv4.tcp_slow_start_after_idle=0", "net.core.somaxconn=4096", "GOGC=300", "-s", "http-close", "--warm", "20ms",
-		"--duration", "100ms", "--state", state, "-o", page}
+		"--duration", "300ms", "--state", state, "-o", page}
 	r := launchBy(t, by, append(args, "--rounds", "2")...)
 	if code := r.exits(); code != 0 {
 		t.Fatalf("exit status %d: %s", code, r.output())
