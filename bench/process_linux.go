@@ -104,7 +104,8 @@ func listenersOf(p Protocol, address string) ([]int, error) {
 		listen = "07" // TCP_CLOSE, which is what unconnected sockets of UDP are in
 	}
 	for _, v := range []string{"", "6"} {
-		b, _ := os.ReadFile("/proc/net/" + string(p) + v)
+		// /proc/net is of the first thread's network namespace, which need not be this one's.
+		b, _ := os.ReadFile("/proc/thread-self/net/" + string(p) + v)
 		for line := range strings.Lines(string(b)) {
 			// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode (proc_net_tcp in the kernel's documents)
 			f := strings.Fields(line)
