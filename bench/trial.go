@@ -47,7 +47,7 @@ func Trial(ctx context.Context, s *Suite, self, binary string, a, b Side) (*Resu
 		}
 	}
 	r := NewResult("", rig)
-	s.Origin, s.Targets, s.Chain = rig.Origin, rig.Targets, rig.Chain
+	s.Origin, s.Targets, s.Chain, s.Trust = rig.Origin, rig.Targets, rig.Chain, rig.Trust
 	if err := s.Run(ctx, r); err != nil {
 		r.Partial = err.Error()
 	}

@@ -40,7 +40,7 @@ body { background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sa
 h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
 p.host { color: var(--dim); margin: .2rem 0 }
 details { border-top: 1px solid var(--line); padding: .45rem 0 }
-summary { cursor: pointer; display: grid; grid-template-columns: 2.2rem minmax(14rem, 1.2fr) 1fr 1fr; gap: .8rem; align-items: baseline; list-style: none }
+summary { cursor: pointer; display: grid; grid-template-columns: 2.2rem minmax(14rem, 1.2fr) 1fr 1fr; gap: .8rem; align-items: baseline; list-style: none; overflow-wrap: anywhere }
 summary::-webkit-details-marker { display: none }
 summary b { font-weight: 600 } summary span { overflow-wrap: anywhere }
 .weight { font-weight: 700; text-align: right } .heavy { color: var(--heavy) } .middle { color: var(--middle) } .light { color: var(--light) }

@@ -28,7 +28,7 @@ if [ "$1" = run ]; then
 fi
 exec %s "$@"
 `, log, dir, real)), 0o755))
-	s, err := (&benchFlags{scenarios: []string{"tcp-close"}, rounds: 3, duration: 300 * time.Millisecond, warm: 10 * time.Millisecond, cores: 1, generators: 1, pipeline: 1}).suite(nil)
+	s, err := (&benchFlags{scenarios: []string{"https-keepalive"}, rounds: 3, duration: 300 * time.Millisecond, warm: 10 * time.Millisecond, cores: 1, generators: 1, pipeline: 1}).suite(nil)
 	must(t, err)
 	before := func(side string) func(context.Context) error {
 		return func(context.Context) error {
