@@ -187,7 +187,7 @@ func (h *handshake) kind(err error) Kind {
 		return Refused
 	case sent != Other:
 		return sent
-	case h.ended != nil:
+	case h.ended != nil && errors.Is(err, h.ended): // and not a peer's end that came after crypto/tls had its reason
 		return Reset
 	case h.client || !h.wrote || h.cfg.ClientAuth < tls.RequireAnyClientCert && h.cfg.GetConfigForClient == nil:
 		return Other
