@@ -42,7 +42,10 @@ func (t Target) probe(ctx context.Context, port int, ask probe) error {
 		if err := secured.HandshakeContext(ctx); err != nil {
 			return brief(err)
 		}
-		conn = secured
+		if ask == nil {
+			return nil
+		}
+		return ask(ctx, secured, authority)
 	}
 	if ask == nil {
 		return nil
