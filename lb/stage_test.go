@@ -122,6 +122,7 @@ func TestFailuresOfSessions(t *testing.T) {
 			must(t, err)
 			client(c)
 			eventually(t, "the session ends", func() bool { return f.engine.Open() == 0 })
+			on(f.loop(), func() {}) // which counts when it has closed
 			if n := f.failures(0); n != failures {
 				t.Errorf("%d failures, want %d", n, failures)
 			}
